@@ -1,0 +1,6 @@
+"""Generated scenes with exact depth."""
+
+from raytrans.data.generate.scene import GeneratedScene, generated_scene
+from raytrans.data.generate.testsets import TEST_SETS, test_set
+
+__all__ = ["TEST_SETS", "GeneratedScene", "generated_scene", "test_set"]
