@@ -43,10 +43,10 @@ def _standing_solid(layout: Layout, kinds: list[int], size: float, spread: float
 
 
 def easy(layout: Layout) -> None:
-    """Three to seven textured solids on a textured ground under a sky."""
+    """Three to seven textured solids on a round, textured ground under a sky; nothing is farther than its rim."""
     rng = layout.rng
     layout.light = daylight(rng)
-    _ground(layout, GROUND_STYLES)
+    layout.add(CYLINDER, (0, 0, -0.02), (8, 8, 0.02), _material(layout, GROUND_STYLES, 2.5), turn(rng))
     for _ in range(int(rng.integers(3, 8))):
         size = rng.uniform(0.28, 0.55)
         material = _material(layout, EASY_STYLES, 1.6 * size)
