@@ -1,0 +1,162 @@
+"""Reading and resizing of image, depth and mask files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+EXIF_ORIENTATION = 0x0112
+WHITE = (1.0, 1.0, 1.0)
+
+
+def bounded_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:
+    """Height and width with the long side at most `max_size`, rounded to whole pixels; never enlarged."""
+    if max_size is not None and max_size < 1:
+        raise ValueError(f"max_size: expected at least 1, got {max_size}")
+    if max_size is None or max(height, width) <= max_size:
+        return height, width
+    ratio = max_size / max(height, width)
+    return max(1, math.floor(height * ratio + 0.5)), max(1, math.floor(width * ratio + 0.5))
+
+
+def _area_weights(source: int, target: int) -> Tensor:
+    """(target, source) shares of every source pixel in every target pixel; rows sum to one."""
+    edges = torch.arange(target + 1, dtype=torch.float64) * (source / target)
+    pixels = torch.arange(source, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    overlap = overlap.clamp_min(0)
+    return overlap / overlap.sum(1, keepdim=True)
+
+
+def resize_area(
+    image: Float[Tensor, "height width *channels"], height: int, width: int
+) -> Float[Tensor, "new_height new_width *channels"]:
+    """Mean of an image over the area of every new pixel, also for ratios that are not whole numbers.
+
+    out[i, j] = sum_kl A[i, k] B[j, l] image[k, l], where A and B hold the shares of the overlaps.
+    """
+    if (height, width) == tuple(image.shape[:2]):
+        return image
+    rows = _area_weights(image.shape[0], height).to(image)
+    columns = _area_weights(image.shape[1], width).to(image)
+    return torch.einsum("jl,il...->ij...", columns, torch.einsum("ik,kl...->il...", rows, image))
+
+
+def resize_nearest(image: Tensor, height: int, width: int) -> Tensor:
+    """The value at the centre of every new pixel (for depth and masks, which must not be averaged over edges)."""
+    rows = ((torch.arange(height) + 0.5) * (image.shape[0] / height)).long()
+    columns = ((torch.arange(width) + 0.5) * (image.shape[1] / width)).long()
+    return image[rows[:, None], columns]
+
+
+def _open(path: Path):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not a readable image, or cut short") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def image_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) as stored and as shown upright (EXIF orientation applied), from the header alone."""
+    with _open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) in TRANSPOSED
+    return (height, width), ((width, height) if turned else (height, width))
+
+
+def _has_16_bits(path: Path) -> bool:
+    with open(path, "rb") as file:
+        header = file.read(26)
+    return header.startswith(PNG_SIGNATURE) and header[24] == 16
+
+
+def _decode(path: Path, upright: bool) -> np.ndarray:
+    """Pixels (H, W), (H, W, 3) or (H, W, 4) as uint8, uint16, int32 or float32; a cut file is an error."""
+    from PIL import Image, ImageOps
+
+    with _open(path) as image:
+        try:
+            image.load()  # PIL refuses cut files; other decoders fill the rest with grey
+            image = ImageOps.exif_transpose(image) if upright else image
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path}: broken or cut image ({error})") from None
+        if _has_16_bits(path) and image.mode not in ("I;16", "I"):
+            return _decode_16_bits(path)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+            return np.array(image)
+        transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        return np.array(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _decode_16_bits(path: Path) -> np.ndarray:
+    """Colour PNG of 16 bits a channel, which PIL would cut to 8."""
+    import cv2
+
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(f"{path}: broken or cut image")
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
+
+
+def read_image(
+    path: Path, background: tuple[float, float, float] = WHITE, upright: bool = True
+) -> Float[Tensor, "height width 3"]:
+    """Image in [0, 1], float32, sRGB as stored: 8 or 16 bits, grey, palette, EXIF orientation applied if `upright`.
+
+    Transparency is composited, alpha * colour + (1 - alpha) * background. Raises ValueError naming a file that is
+    missing, cut or not an image.
+    """
+    pixels = _decode(path, upright)
+    if pixels.dtype == np.float32:
+        raise ValueError(f"{path}: expected an image of 8 or 16 bits a channel, got floats")
+    image = torch.from_numpy(pixels.astype(np.float32) / (255.0 if pixels.dtype == np.uint8 else 65535.0))
+    if image.ndim == 2:
+        return image[..., None].repeat(1, 1, 3)
+    if image.shape[-1] == 3:
+        return image
+    color, alpha = image[..., :3], image[..., 3:]
+    return alpha * color + (1 - alpha) * torch.tensor(background)
+
+
+def read_depth(path: Path, scale: float) -> Float[Tensor, "height width"]:
+    """Depth scale * stored value from a 16-bit (or 32-bit) grey image or a .npy file; NaN where it is 0 or not finite."""
+    if path.suffix.lower() == ".npy":
+        values = _read_npy(path)
+    else:
+        values = _decode(path, upright=False)
+        if values.dtype == np.uint8:
+            raise ValueError(f"{path}: expected a grey depth image of 16 or 32 bits, got 8 bits a channel")
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim != 2:
+        raise ValueError(f"{path}: expected a depth map (H, W), got shape {values.shape}")
+    depth = torch.from_numpy(values.astype(np.float64) * scale).float()
+    return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.nan)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
+
+
+def read_mask(path: Path, upright: bool = True) -> Bool[Tensor, "height width"]:
+    """Mask, true where the stored grey value (or alpha, where the file has one) is at least half of white."""
+    pixels = _decode(path, upright)
+    white = 255 if pixels.dtype == np.uint8 else 65535
+    if pixels.ndim == 3:
+        transparent = pixels.shape[-1] == 4 and bool((pixels[..., 3] < white).any())
+        pixels = pixels[..., 3] if transparent else pixels[..., :3].max(-1)
+    return torch.from_numpy(pixels.astype(np.int64) * 2 >= white)
