@@ -1,7 +1,7 @@
 """Field types on rays: which representation of SO(2) x R every channel of a feature carries.
 
-A channel of type (n, nu) is multiplied by e^{-i(n gamma + nu tau)} when the frame of its ray turns by gamma about the ray
-and its anchor slides by tau. Arithmetic is real: a (0, 0) channel is one real number, every other channel is two
+A channel of type (n, nu) is multiplied by e^{-i(n gamma + nu tau)} when the frame of its ray turns by gamma about the
+ray and its anchor slides by tau. Arithmetic is real: a (0, 0) channel is one real number, every other channel is two
 adjacent real numbers (real part, imaginary part) standing for the real representation (n, nu) + (-n, -nu).
 """
 
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TERM = re.compile(r"^\s*(?:(\d+)\s*x\s*)?(?:(-?\d+)|\(\s*(-?\d+)\s*,\s*([-+.\deE]+)\s*\))\s*$")
+_TERM = re.compile(
+    r"^\s*(?:(\d+)\s*x\s*)?(?:(-?\d+)|\(\s*(-?\d+)\s*,\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\))\s*$"
+)
+# a plus inside the parentheses of a type, as in 1x(0,1e+20), is part of a number
+_PLUS = re.compile(r"\+(?![^(]*\))")
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,33 @@ class Block:
         return self.n == 0 and self.nu == 0
 
     @property
+    def key(self) -> tuple[int, float]:
+        return self.n, self.nu
+
+    @property
+    def complex(self) -> bool:
+        return not self.real
+
+    @property
+    def invariant(self) -> bool:
+        return self.real
+
+    @property
+    def width(self) -> int:
+        """Real numbers per channel."""
+        return 1 if self.real else 2
+
+    @property
     def stop(self) -> int:
-        return self.start + self.multiplicity * (1 if self.real else 2)
+        return self.start + self.multiplicity * self.width
 
     @property
     def slice(self) -> slice:
         return slice(self.start, self.stop)
 
     def __str__(self) -> str:
-        return f"{self.multiplicity}x{self.n}" if self.nu == 0 else f"{self.multiplicity}x({self.n},{self.nu:g})"
+        # repr of a float reads back exactly, which a format of six digits would not
+        return f"{self.multiplicity}x{self.n}" if self.nu == 0 else f"{self.multiplicity}x({self.n},{self.nu!r})"
 
 
 class FieldType:
@@ -109,7 +131,9 @@ class FieldType:
     def check(self, features: Tensor, name: str = "features") -> None:
         """Raise ValueError unless the last axis of `features` has this type's dimension."""
         if features.shape[-1] != self.dim:
-            raise ValueError(f"{name}: expected last axis {self.dim} for type {self}, got shape {tuple(features.shape)}")
+            raise ValueError(
+                f"{name}: expected last axis {self.dim} for type {self}, got shape {tuple(features.shape)}"
+            )
 
     def transform(self, features: Tensor, angle: Tensor | float, slide: Tensor | float = 0.0) -> Tensor:
         """Components after the frames turned by `angle` (*batch) and the anchors slid by `slide` (*batch)."""
@@ -139,7 +163,7 @@ def as_complex(features: Tensor) -> Tensor:
 
 def _parse(text: str) -> dict[tuple[int, float], int]:
     counts: dict[tuple[int, float], int] = {}
-    for term in str(text).split("+"):
+    for term in _PLUS.split(str(text)):
         match = _TERM.match(term)
         if not match:
             raise ValueError(f"field type: expected terms like '16x0' or '4x(1,0.5)' joined by '+', got {text!r}")

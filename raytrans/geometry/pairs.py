@@ -1,14 +1,14 @@
 """Pair geometry of two oriented lines: invariants, phases and slides that stay smooth on every singular stratum.
 
-For a target ray x and a source ray y: c = d_x x d_y, sin(theta) = |c|, n = c/|c|, w = a_y - a_x, and phi_x, phi_y are the
-angles of n in the two frames. The phases themselves are singular where the rays are parallel or antiparallel, but
+For a target ray x and a source ray y: c = d_x x d_y, sin(theta) = |c|, n = c/|c|, w = a_y - a_x, and phi_x, phi_y are
+the angles of n in the two frames. The phases themselves are singular where the rays are parallel or antiparallel, but
 
     (e1 + i e2)_x . conj(e1 + i e2)_y / 2 = cos^2(theta/2) e^{i(phi_x - phi_y)}
     (e1 + i e2)_x .     (e1 + i e2)_y / 2 = sin^2(theta/2) e^{i(phi_x + phi_y)}
     c . (e1 + i e2)_x / 2 = sin(theta/2) cos(theta/2) e^{i phi_x},      and the same for y
 
-are polynomials in the frames: the Wigner functions D^1. Every phase e^{i(n_out phi_x - n_in phi_y)} comes out of products
-of these, already carrying its factor u^|n_out - n_in| v^|n_out + n_in|, with no division by a small number.
+are polynomials in the frames: the Wigner functions D^1. Every phase e^{i(n_out phi_x - n_in phi_y)} comes out of
+products of these, already carrying its factor u^|n_out - n_in| v^|n_out + n_in|, with no division by a small number.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def half_angle_squares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def angle(x: Rays, y: Rays) -> Tensor:
-    """Angle theta in [0, pi] between the directions: 2 atan2(|d_x - d_y|, |d_x + d_y|); its gradient is 0 at 0 and pi."""
+    """Angle theta in [0, pi] of the directions: 2 atan2(|d_x - d_y|, |d_x + d_y|); its gradient is 0 at 0 and pi."""
     return 2 * torch.atan2(_safe_norm(x.direction - y.direction), _safe_norm(x.direction + y.direction))
 
 
@@ -105,6 +105,8 @@ class RayPairs:
     along_y: Float[Tensor, "*b"]
     softening: float = SOFTENING
 
+    FEATURES = 7
+
     @classmethod
     def of(cls, x: Rays, y: Rays, unit: Tensor | float = 1.0, softening: float = SOFTENING) -> "RayPairs":
         """Pair geometry of target rays x and source rays y, broadcast against each other."""
@@ -138,8 +140,19 @@ class RayPairs:
     def shape(self) -> torch.Size:
         return self.cosine.shape
 
+    def features(self) -> Float[Tensor, "*b 7"]:
+        """Smooth functions of the two invariants for a radial network, of order one and free of scale.
+
+        cos, the logarithms of both softened half-angle sines, and the reciprocal product compressed at four scales.
+        """
+        soft = self.softening**2
+        logs = [(square + soft).log() / 4 + 1 for square in (self.sine2_half, self.cosine2_half)]
+        scaled = [self.reciprocal * scale for scale in (1.0, 8.0, 64.0)]
+        bounded = [a * (1 + a * a).rsqrt() for a in scaled]
+        return torch.stack([self.cosine, *logs, *bounded, torch.asinh(self.reciprocal)], -1)
+
     def phase(self, n_out: int, n_in: int, nu_out: float = 0.0, nu_in: float = 0.0) -> Complex[Tensor, "*b"]:
-        """u^|n_out - n_in| v^|n_out + n_in| e^{i(n_out phi_x + nu_out t_x - n_in phi_y - nu_in t_y)}, smooth everywhere.
+        """u^|n_out - n_in| v^|n_out + n_in| e^{i(n_out phi_x + nu_out t_x - n_in phi_y - nu_in t_y)}, smooth.
 
         u = s/sqrt(s^2 + eps^2), s = sin(theta/2), v the same with the cosine. Entries whose slides do not survive at
         theta -> 0 (nu_out != nu_in) or theta -> pi (nu_out != -nu_in) carry at least the third power there.

@@ -4,6 +4,8 @@ A ray is (d, m) with unit direction d and moment m = p x d for any point p on it
 (d, m) -> (R d, R m + t x R d). A section adds a frame with columns (e1, e2, d) and an anchor point on the ray.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -47,7 +49,9 @@ class Rays:
         origin = anchor if origin is None else origin
         for name, value in zip(expected, (direction, moment, frame, anchor, origin), strict=True):
             if value.shape != batch + expected[name]:
-                raise ValueError(f"rays: {name} must have shape {tuple(batch + expected[name])}, got {tuple(value.shape)}")
+                raise ValueError(
+                    f"rays: {name} must have shape {tuple(batch + expected[name])}, got {tuple(value.shape)}"
+                )
         self.direction, self.moment, self.frame, self.anchor, self.origin = direction, moment, frame, anchor, origin
 
     @classmethod
@@ -79,7 +83,8 @@ class Rays:
     def device(self) -> torch.device:
         return self.direction.device
 
-    def _map(self, function) -> "Rays":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Rays":
+        """Apply a function of the batch axes to each of the five tensors."""
         return Rays(*(function(v) for v in (self.direction, self.moment, self.frame, self.anchor, self.origin)))
 
     def __len__(self) -> int:
@@ -87,7 +92,7 @@ class Rays:
 
     def __getitem__(self, index) -> "Rays":
         index = index if isinstance(index, tuple) else (index,)
-        if Ellipsis not in index:
+        if not any(i is Ellipsis for i in index):
             index = (*index, Ellipsis)
         # an explicit trailing slice per value axis keeps an ellipsis or a mask on the batch axes only
         vector, matrix = (slice(None),), (slice(None), slice(None))
@@ -122,7 +127,7 @@ class Rays:
         )
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Rays":
-        return self._map(lambda v: v.to(dtype=dtype or v.dtype, device=device or v.device))
+        return self.map(lambda v: v.to(dtype=dtype or v.dtype, device=device or v.device))
 
     @staticmethod
     def cat(rays: "list[Rays]", dim: int = 0) -> "Rays":
@@ -130,7 +135,10 @@ class Rays:
         if not rays or dim < 0:
             raise ValueError(f"cat: expected at least one Rays and dim >= 0, got {len(rays)} and dim={dim}")
         return Rays(
-            *(torch.cat([getattr(r, n) for r in rays], dim) for n in ("direction", "moment", "frame", "anchor", "origin"))
+            *(
+                torch.cat([getattr(r, n) for r in rays], dim)
+                for n in ("direction", "moment", "frame", "anchor", "origin")
+            )
         )
 
     def moved(self, rotation: Tensor, translation: Tensor, scale: float = 1.0) -> "Rays":

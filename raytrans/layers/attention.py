@@ -1,0 +1,116 @@
+"""Attention over any pair of spaces, with typed queries, keys and values.
+
+    out_i = sum_j softmax_j( Re<q_i, k_ij>/sqrt(d) + b(invariants_ij) + log w_ij ) v_ij,     k_ij, v_ij = kernel outputs
+
+Queries, keys and values of a target transform by one unitary, so the softmax is invariant and the output is typed.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raytrans.fields.types import FieldType
+from raytrans.layers.convolution import pair_units
+from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
+from raytrans.layers.linear import TypedLinear, signature
+from raytrans.layers.neighborhood import Elements, Gathered
+
+
+def attend(
+    logits: Float[Tensor, "*pairs heads"],
+    values: Float[Tensor, "*pairs dim"],
+    heads: Int[Tensor, " dim"],
+    neighborhood: Neighborhood,
+    weights: Tensor | None = None,
+) -> Float[Tensor, "*targets dim"]:
+    """sum_j softmax_j(logits)[head of component] values_j for any space and either layout of pairs.
+
+    `heads` names the head of every component of the values; weights (*pairs) multiply e^logit, a mask is a weight.
+    """
+    share = neighborhood.softmax(logits, weights)
+    return neighborhood.sum(share.index_select(-1, heads) * values)
+
+
+def component_heads(field_type: FieldType, heads: int) -> Int[Tensor, " dim"]:
+    """Head of every component: channels are dealt to the heads in turn, components of a channel stay together."""
+    channel_heads = torch.arange(field_type.channels) % heads
+    widths = torch.tensor([b.width for b in field_type.blocks for _ in range(b.multiplicity)], dtype=torch.long)
+    return channel_heads.repeat_interleave(widths)
+
+
+def _shares(first: FieldType, second: FieldType) -> tuple[Tensor, Tensor]:
+    """Where the components of two types lie in their sum, which merges equal types."""
+    left, right = [], []
+    for block in (first + second).blocks:
+        middle = block.start + first.counts.get(block.key, 0) * block.width
+        left += range(block.start, middle)
+        right += range(middle, block.stop)
+    return torch.tensor(left, dtype=torch.long), torch.tensor(right, dtype=torch.long)
+
+
+class RayAttention(nn.Module):
+    """Multi-head attention of target rays over source rays, from `in_type` at sources and `query_type` at targets.
+
+    Keys have the query's type. `kernel` is the class of kernels of the two spaces: rays from rays by default; those of
+    `raytrans.layers.points` make it attention between rays and points with the same code.
+    """
+
+    def __init__(
+        self,
+        in_type: FieldType | str,
+        query_type: FieldType | str,
+        out_type: FieldType | str,
+        heads: int = 1,
+        basis: int = 8,
+        extras: int = 0,
+        kernel: type[nn.Module] = RayKernel,
+    ):
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads: expected at least 1, got {heads}")
+        query = TypedLinear(query_type, query_type, bias=False)
+        value = TypedLinear(out_type, out_type, bias=False)
+        self.kernel = kernel(in_type, query.in_type + value.in_type, basis, extras)
+        self.in_type, self.query_type, self.out_type = self.kernel.in_type, query.in_type, value.out_type
+        self.query, self.mix, self.heads = query, value, heads
+        self.logit_bias = RadialNetwork(self.kernel.radial.features, heads, extras)
+        key_heads = component_heads(self.query_type, heads)
+        key_index, value_index = _shares(self.query_type, self.out_type)
+        self.register_buffer("key_index", key_index, persistent=False)
+        self.register_buffer("value_index", value_index, persistent=False)
+        self.register_buffer("value_heads", component_heads(self.out_type, heads), persistent=False)
+        self.register_buffer("key_heads", functional.one_hot(key_heads, heads), persistent=False)
+
+    def forward(
+        self,
+        x: Elements,
+        y: Elements,
+        query: Float[Tensor, "... query_dim"],
+        features: Float[Tensor, "... in_dim"],
+        neighborhood: Neighborhood | None = None,
+        unit: Tensor | float = 1.0,
+        weights: Tensor | None = None,
+        extras: Tensor | None = None,
+    ) -> Float[Tensor, "... out_dim"]:
+        """Query (*targets, query_type.dim) and features (*sources, in_type.dim) to (*targets, out_type.dim).
+
+        weights (*pairs) >= 0 multiply the attention (a boolean mask is a weight); a target that sees nothing gets
+        zeros.
+        """
+        if neighborhood is None:
+            neighborhood = Gathered.dense(query.shape[:-1], features.shape[:-1])
+        pairs = self.kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
+        outputs = self.kernel(pairs, neighborhood.source(features), extras)
+        logits = self.logits(query, outputs.index_select(-1, self.key_index), neighborhood)
+        logits = logits + self.logit_bias(pairs.features(), extras)
+        values = outputs.index_select(-1, self.value_index)
+        return self.mix(attend(logits, values, self.value_heads, neighborhood, weights))
+
+    def logits(self, query: Tensor, keys: Tensor, neighborhood: Neighborhood) -> Float[Tensor, "*pairs heads"]:
+        """Re<q_i, k_ij>/sqrt(d) of every head; with adjacent real and imaginary parts this is a plain dot product."""
+        heads = self.key_heads.to(keys.dtype)
+        return (neighborhood.target(self.query(query)) * keys) @ (heads / heads.sum(0).clamp_min(1).sqrt())
+
+    def __repr__(self) -> str:
+        return signature("RayAttention", self.in_type, self.query_type, out=self.out_type)

@@ -1,0 +1,74 @@
+"""Convolution over any pair of spaces: sum the kernel over the sources that a target sees."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raytrans.fields.types import FieldType
+from raytrans.geometry.rays import Rays
+from raytrans.layers.kernel import Neighborhood, RayKernel
+from raytrans.layers.linear import signature
+from raytrans.layers.neighborhood import Elements, Gathered
+
+
+def pair_units(unit: Tensor | float, neighborhood: Neighborhood) -> Tensor | float:
+    """The unit of length laid on the pairs: a positive number, or a tensor (*targets) where scenes differ."""
+    if not isinstance(unit, Tensor):
+        if not unit > 0:
+            raise ValueError(f"unit: expected a positive length, got {unit}")
+        return unit
+    return neighborhood.target(unit) if unit.ndim else unit
+
+
+def convolve(
+    kernel: nn.Module,
+    x: Elements,
+    y: Elements,
+    features: Tensor,
+    neighborhood: Neighborhood,
+    unit: Tensor | float = 1.0,
+    weights: Tensor | None = None,
+    extras: Tensor | None = None,
+) -> Float[Tensor, "*targets out"]:
+    """out(x) = sum_y w_y k(x, y) f(y) over a neighbourhood; weights (*pairs) default to 1/number of sources.
+
+    x, y are rays, points or directions with batch shapes `neighborhood.targets` and `.sources`, extras (*pairs, e) are
+    further invariants. Written once for every kernel.
+    """
+    pairs = kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
+    laid = neighborhood.source(features)
+    weights = 1 / neighborhood.count(features) if weights is None else weights.to(features.dtype)
+    return kernel.summed(pairs, laid, neighborhood, weights, extras)
+
+
+class RayConvolution(nn.Module):
+    """Ray-to-ray convolution with the complete kernel, of types `in_type` on the sources to `out_type` on the targets.
+
+        out(x) = sum_y w_y sum_b phi_b(cos theta, reciprocal/unit) [ W_b E(x, y) f(y) + W'_b E'(x, y) conj f(y) ]
+
+    Equivariant to rigid motions and, as lengths are counted in `unit`, to similarities that scale the unit along.
+    """
+
+    def __init__(self, in_type: FieldType | str, out_type: FieldType | str, basis: int = 8, extras: int = 0):
+        super().__init__()
+        self.kernel = RayKernel(in_type, out_type, basis, extras)
+        self.in_type, self.out_type = self.kernel.in_type, self.kernel.out_type
+
+    def forward(
+        self,
+        x: Rays,
+        y: Rays,
+        features: Float[Tensor, "... in_dim"],
+        neighborhood: Neighborhood | None = None,
+        unit: Tensor | float = 1.0,
+        weights: Tensor | None = None,
+        extras: Tensor | None = None,
+    ) -> Float[Tensor, "... out_dim"]:
+        """Features (*y.shape, in_type.dim) to (*x.shape, out_type.dim).
+
+        The neighbourhood is dense by default; weights and extras are given per pair, weights default to the mean.
+        """
+        neighborhood = Gathered.dense(x.shape, y.shape) if neighborhood is None else neighborhood
+        return convolve(self.kernel, x, y, features, neighborhood, unit, weights, extras)
+
+    def __repr__(self) -> str:
+        return signature("RayConvolution", self.in_type, out=self.out_type)

@@ -1,0 +1,197 @@
+"""Which sources each target sees: one interface, two layouts, so that every layer is written once.
+
+`Gathered` keeps the K sources of a target on an axis of their own, pairs have shape (*targets, K). `PairList` keeps P
+pairs in any order with the indices of both ends. Cost and memory of everything here are linear in the number of pairs.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from raytrans.geometry.pairs import angle, distance
+from raytrans.geometry.rays import Rays
+
+Elements = Tensor | Rays
+
+
+def _each(elements: Elements, function: Callable[[Tensor], Tensor]) -> Elements:
+    return elements.map(function) if isinstance(elements, Rays) else function(elements)
+
+
+def _check(name: str, elements: Elements, expected: tuple[int, ...]) -> None:
+    if tuple(elements.shape[: len(expected)]) != expected:
+        raise ValueError(f"{name}: expected leading shape {expected}, got shape {tuple(elements.shape)}")
+
+
+def _check_index(name: str, index: Tensor, size: int) -> None:
+    if index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name}: expected integers, got {index.dtype}")
+    if index.numel() and not (0 <= int(index.min()) and int(index.max()) < size):
+        raise ValueError(f"{name}: expected indices from 0 to {size - 1}, got {int(index.min())} to {int(index.max())}")
+
+
+class Gathered:
+    """Neighbourhoods of equal size K: every target, batch shape `targets`, sees K sources; pairs are (*targets, K).
+
+    Made by `dense` (everything sees everything), `laid_out` (sources already have shape (*targets, K)), `from_index`
+    or `nearest`.
+    """
+
+    def __init__(self, targets: tuple[int, ...], sources: tuple[int, ...], size: int, index: Tensor | None, batch: int):
+        self.targets, self.sources, self.size = tuple(targets), tuple(sources), size
+        self.index, self.batch = index, batch
+
+    @classmethod
+    def dense(cls, targets: tuple[int, ...], sources: tuple[int, ...], batch: int = 0) -> "Gathered":
+        """Every target with every source; the first `batch` axes are shared (separate scenes)."""
+        if tuple(targets[:batch]) != tuple(sources[:batch]):
+            raise ValueError(
+                f"targets, sources: expected equal first {batch} axes, got {tuple(targets)}, {tuple(sources)}"
+            )
+        return cls(targets, sources, torch.Size(sources[batch:]).numel(), None, batch)
+
+    @classmethod
+    def laid_out(cls, targets: tuple[int, ...], size: int) -> "Gathered":
+        """Sources and their features come with shape (*targets, size) already."""
+        return cls(targets, (*targets, size), size, None, len(targets))
+
+    @classmethod
+    def from_index(cls, index: Int[Tensor, "*targets size"], sources: tuple[int, ...]) -> "Gathered":
+        """Target t sees the sources index[t], counted in the flattened shape `sources`."""
+        _check_index("index", index, torch.Size(sources).numel())
+        return cls(index.shape[:-1], sources, index.shape[-1], index, 0)
+
+    @classmethod
+    def nearest(cls, x: Rays, y: Rays, count: int, unit: float = 1.0, chunk: int = 1 << 20) -> "Gathered":
+        """The `count` rays of y nearest to each ray of x by sqrt(angle^2 + (distance/unit)^2).
+
+        The choice is discrete, has no gradient, and is the same in every world frame except where scores tie.
+        """
+        flat, targets = y.reshape(-1), x.reshape(-1)
+        if not 0 < count <= len(flat):
+            raise ValueError(f"count: expected 1 to {len(flat)}, the number of sources, got {count}")
+        step, found = max(1, chunk // len(flat)), []
+        with torch.no_grad():
+            for start in range(0, len(targets), step):
+                part = targets[start : start + step, None]
+                score = torch.hypot(angle(part, flat), distance(part, flat) / unit)
+                found.append(score.topk(count, largest=False).indices)
+        index = torch.cat(found) if found else torch.zeros(0, count, dtype=torch.long, device=x.device)
+        return cls.from_index(index.reshape(*x.shape, count), y.shape)
+
+    @property
+    def pairs(self) -> tuple[int, ...]:
+        return (*self.targets, self.size)
+
+    def source(self, elements: Elements) -> Elements:
+        """Values (*sources, ...) laid on the pairs, (*targets, K, ...) or broadcastable to it."""
+        _check("sources", elements, self.sources)
+
+        def lay(value: Tensor) -> Tensor:
+            trailing = value.shape[len(self.sources) :]
+            if self.index is not None:
+                return value.reshape(-1, *trailing)[self.index]
+            between = (1,) * (len(self.targets) - self.batch)
+            return value.reshape(*self.sources[: self.batch], *between, self.size, *trailing)
+
+        return _each(elements, lay)
+
+    def target(self, elements: Elements) -> Elements:
+        """Values (*targets, ...) laid on the pairs, (*targets, 1, ...)."""
+        _check("targets", elements, self.targets)
+        return _each(elements, lambda value: value.unsqueeze(len(self.targets)))
+
+    def sum(self, values: Float[Tensor, "..."]) -> Tensor:
+        """Sum per-pair values (*targets, K, dim) over the sources, (*targets, dim)."""
+        return values.expand(*self.pairs, values.shape[-1]).sum(-2)
+
+    def contract(self, a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Tensor:
+        """Sum over sources of the outer product of (*targets, K, A) and (*targets, K, B), never formed per pair."""
+        return torch.einsum("...ka,...kb->...ab", a, b).expand(*self.targets, -1, -1)
+
+    def count(self, like: Tensor) -> Tensor:
+        """Number of sources of every target, per pair, broadcastable to (*targets, K)."""
+        return torch.full((), float(self.size), dtype=like.dtype, device=like.device)
+
+    def softmax(self, logits: Float[Tensor, "..."], weights: Tensor | None = None) -> Tensor:
+        """w e^l / sum w e^l over the sources for logits (*targets, K, heads) and weights (*targets, K) >= 0.
+
+        Weights may be a mask. A target whose weights are all zero gets zeros.
+        """
+        if weights is None:
+            return torch.softmax(logits, -2)
+        weights = weights.to(logits.dtype)[..., None]
+        top = logits.detach().masked_fill(weights <= 0, -torch.inf).amax(-2, keepdim=True)
+        mass = _exp_below(logits, top) * weights
+        return _divide(mass, mass.sum(-2, keepdim=True))
+
+
+class PairList:
+    """Pairs in any order: target (P,) and source (P,) index the flattened shapes `targets` and `sources`."""
+
+    def __init__(
+        self,
+        target: Int[Tensor, " pairs"],
+        source: Int[Tensor, " pairs"],
+        targets: tuple[int, ...],
+        sources: tuple[int, ...],
+    ):
+        if target.ndim != 1 or target.shape != source.shape:
+            raise ValueError(
+                f"target, source: expected two lists of one length, got {tuple(target.shape)}, {tuple(source.shape)}"
+            )
+        self.targets, self.sources = torch.Size(targets), torch.Size(sources)
+        _check_index("target", target, self.targets.numel())
+        _check_index("source", source, self.sources.numel())
+        self.target_index, self.source_index = target.long(), source.long()
+
+    @property
+    def pairs(self) -> tuple[int, ...]:
+        return tuple(self.target_index.shape)
+
+    def source(self, elements: Elements) -> Elements:
+        """Values (*sources, ...) laid on the pairs, (P, ...)."""
+        _check("sources", elements, tuple(self.sources))
+        count = len(self.sources)
+        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:])[self.source_index])
+
+    def target(self, elements: Elements) -> Elements:
+        """Values (*targets, ...) laid on the pairs, (P, ...)."""
+        _check("targets", elements, tuple(self.targets))
+        count = len(self.targets)
+        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:])[self.target_index])
+
+    def sum(self, values: Float[Tensor, "pairs dim"]) -> Tensor:
+        """Sum per-pair values (P, dim) over the sources of each target, (*targets, dim)."""
+        total = values.new_zeros(self.targets.numel(), values.shape[-1]).index_add(0, self.target_index, values)
+        return total.reshape(*self.targets, values.shape[-1])
+
+    def contract(self, a: Float[Tensor, "pairs a"], b: Float[Tensor, "pairs b"]) -> Tensor:
+        """Sum over sources of the outer product of (P, A) and (P, B), one column of A at a time: (*targets, A, B)."""
+        return torch.stack([self.sum(a[:, i : i + 1] * b) for i in range(a.shape[-1])], -2)
+
+    def count(self, like: Tensor) -> Tensor:
+        """Number of sources of the target of every pair, (P,)."""
+        ones = torch.ones(len(self.target_index), 1, dtype=like.dtype, device=like.device)
+        return self.sum(ones).reshape(-1)[self.target_index]
+
+    def softmax(self, logits: Float[Tensor, "pairs heads"], weights: Tensor | None = None) -> Tensor:
+        """w e^l / sum w e^l over the pairs of one target; zeros where all its weights are zero."""
+        weights = torch.ones_like(logits[:, :1]) if weights is None else weights.to(logits.dtype)[:, None]
+        index = self.target_index[:, None].expand_as(logits)
+        visible = logits.detach().masked_fill(weights <= 0, -torch.inf)
+        top = logits.new_full((self.targets.numel(), logits.shape[-1]), -torch.inf)
+        top = top.scatter_reduce(0, index, visible, "amax")[self.target_index]
+        mass = _exp_below(logits, top) * weights
+        return _divide(mass, self.sum(mass).reshape(-1, logits.shape[-1])[self.target_index])
+
+
+def _exp_below(logits: Tensor, top: Tensor) -> Tensor:
+    """e^{l - top}; a masked logit may exceed the top of the visible ones, where it is cut to stay finite."""
+    return (logits - top.masked_fill(top == -torch.inf, 0.0)).clamp(max=0.0).exp()
+
+
+def _divide(mass: Tensor, total: Tensor) -> Tensor:
+    return mass / total.masked_fill(total == 0, 1.0)
