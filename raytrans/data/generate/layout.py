@@ -1,4 +1,4 @@
-"""What a generated scene is made of, in its own canonical frame: z up, objects about one unit large, ground at z = 0."""
+"""What a generated scene is made of, in a canonical frame: z up, objects about one unit large, ground at z = 0."""
 
 from dataclasses import dataclass, field
 

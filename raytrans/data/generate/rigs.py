@@ -1,5 +1,6 @@
 """Camera rigs for generated scenes, in the canonical frame of a layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from raytrans.data.generate.solids import Solids, intersect
 
 @dataclass(frozen=True)
 class Shots:
-    """Cameras as plain arrays: intrinsics (n, 3, 3), world_from_camera (n, 4, 4) in OpenCV axes, sizes (n, 2) as H, W."""
+    """Cameras as arrays: intrinsics (n, 3, 3), world_from_camera (n, 4, 4) in OpenCV axes, sizes (n, 2) as H, W."""
 
     intrinsics: np.ndarray
     world_from_camera: np.ndarray
@@ -29,7 +30,7 @@ def facing(center: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndar
     return matrix
 
 
-def pinhole(size: tuple[int, int], focal: float, shift: np.ndarray | None = None) -> np.ndarray:
+def pinhole(size: Sequence[int] | np.ndarray, focal: float, shift: np.ndarray | None = None) -> np.ndarray:
     """Intrinsics (3, 3) with `focal` counted in geometric mean sides and a principal point off by `shift` sides."""
     height, width = size
     shift = np.zeros(2) if shift is None else shift
@@ -100,7 +101,7 @@ def full_rig(
         else:
             return None
         shift = rng.uniform(-0.06, 0.06, 2) if off_centre else None
-        intrinsics.append(pinhole(tuple(sizes[i]), own, shift))
+        intrinsics.append(pinhole(sizes[i], own, shift))
         matrices.append(matrix)
     return Shots(np.stack(intrinsics), np.stack(matrices), sizes)
 

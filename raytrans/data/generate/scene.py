@@ -22,8 +22,8 @@ _SUBPIXELS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 class GeneratedScene:
     """Views of one scene.
 
-    `images` is (N, H, W, 3) float32 sRGB in [0, 1] and `depth` (N, H, W) float32 z-depth of the ray through each pixel's
-    centre, NaN where it meets nothing; both are lists of one array per view where sizes differ.
+    `images` is (N, H, W, 3) float32 sRGB in [0, 1] and `depth` (N, H, W) float32 z-depth of the ray through each
+    pixel's centre, NaN where it meets nothing; both are lists of one array per view where sizes differ.
     """
 
     images: Tensor | list[Tensor]
@@ -46,9 +46,9 @@ def generated_scene(
     """Draw scene number `seed`: `count` views of `size` (H, W) pixels, the same for the same arguments.
 
     `easy`: solids on a textured ground under a sky, upright cameras within 35 degrees of a middle direction.
-    `full`: the whole mixture (rooms, objects on white, thin structures, several layers, glossy materials, plain regions;
-    arcs, spheres and forward-facing rigs, roll, several focal lengths), in a world frame of random rotation, origin and
-    scale. `size=None` draws a size around 64 pixels for every view. All random numbers are drawn on the CPU.
+    `full`: the whole mixture (rooms, objects on white, thin structures, several layers, glossy materials, plain
+    regions; arcs, spheres and forward-facing rigs, roll, several focal lengths), in a world frame of random rotation,
+    origin and scale. `size=None` draws a size around 64 pixels for every view. All random numbers are drawn on the CPU.
 
     Raises:
         ValueError: unknown `kind`, `count` below one, sizes below one.

@@ -1,4 +1,4 @@
-"""Light on generated scenes: Lambert and Blinn-Phong, soft cast shadows, ambient light with contact darkening, a sky."""
+"""Light on generated scenes: Lambert and Blinn-Phong, soft cast shadows, ambient light darker at contacts, a sky."""
 
 from dataclasses import dataclass
 

@@ -214,7 +214,7 @@ class Atlas:
         coordinates: Float[Tensor, "2 points"],
         footprint: Float[Tensor, " points"],
     ) -> Float[Tensor, "3 points"]:
-        """Colour at `coordinates` (in periods), filtered over `footprint` (in periods): linear in position and level."""
+        """Colour at `coordinates`, filtered over `footprint` (both in periods): linear in position and level."""
         level = torch.log2((footprint * self.side).clamp(min=1)).clamp(max=len(self.starts) - 1.001)
         lower = level.floor()
         share = level - lower

@@ -5,9 +5,9 @@ import numpy as np
 from raytrans.data.generate.layout import Layout, Material, daylight, haar, lamp, studio, turn
 from raytrans.data.generate.solids import BOX, CONE, CYLINDER, PLANE, ROOM, SPHERE
 
-EASY_STYLES = {"noise": 4, "leaves": 3, "bricks": 1, "checker": 0.7, "stripes": 0.8, "dots": 0.7, "cells": 1}
-STYLES = {**EASY_STYLES, "text": 1, "plain": 2.5}
-GROUND_STYLES = {"noise": 4, "leaves": 3, "bricks": 1.5, "cells": 1, "checker": 0.5}
+EASY_STYLES = {"noise": 4.0, "leaves": 3.0, "bricks": 1.0, "checker": 0.7, "stripes": 0.8, "dots": 0.7, "cells": 1.0}
+STYLES = {**EASY_STYLES, "text": 1.0, "plain": 2.5}
+GROUND_STYLES = {"noise": 4.0, "leaves": 3.0, "bricks": 1.5, "cells": 1.0, "checker": 0.5}
 
 
 def _material(layout: Layout, styles: dict[str, float], size: float, glossy: float = 0.0) -> Material:
@@ -98,7 +98,7 @@ def room(layout: Layout) -> None:
     """An enclosure with furniture, pictures on the walls and a lamp; cameras stand inside."""
     rng = layout.rng
     half = np.array([rng.uniform(2.2, 3.5), rng.uniform(2.0, 3.2), rng.uniform(1.1, 1.6)])
-    layout.add(ROOM, (0, 0, half[2]), half, _material(layout, {**STYLES, "plain": 5}, 3.0))
+    layout.add(ROOM, (0, 0, half[2]), half, _material(layout, {**STYLES, "plain": 5.0}, 3.0))
     layout.light = lamp(rng, np.array([*rng.uniform(-0.5, 0.5, 2), 1.85 * half[2]]))
     floor = _material(layout, GROUND_STYLES, 2.0, 0.3)
     layout.add(BOX, (0, 0, -0.05), (half[0], half[1], 0.06), floor)
@@ -118,7 +118,7 @@ def room(layout: Layout) -> None:
 def _picture_on_wall(layout: Layout, half: np.ndarray) -> None:
     rng = layout.rng
     size, up = rng.uniform(0.25, 0.6, 2), rng.uniform(0.9, 1.4) * half[2]
-    material = _material(layout, {"leaves": 3, "text": 1, "stripes": 1}, 1.0, 0.2)
+    material = _material(layout, {"leaves": 3.0, "text": 1.0, "stripes": 1.0}, 1.0, 0.2)
     if rng.uniform() < 0.5:
         layout.add(BOX, (half[0], rng.uniform(-0.6, 0.6) * half[1], up), (0.03, size[0], size[1]), material)
     else:
