@@ -1,0 +1,45 @@
+# `make demo` and `make test` work from a fresh clone: they make .venv first. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON_IN_VENV := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# The work is many small operations: beyond 8 threads they wait for each other.
+OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+export OMP_NUM_THREADS
+
+.PHONY: help setup demo test lint format bench clean distclean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(INSTALLED) ## make .venv with raytrans installed editable
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/setup
+	@.ci/setup
+	@touch $@
+
+demo: $(INSTALLED) ## render a shipped scene into out/demo and measure the contracts
+	$(PYTHON_IN_VENV) tools/demo.py --out out/demo
+
+test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to pytest
+	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## check style and format
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
+
+format: $(INSTALLED) ## put the code into its format
+	$(PYTHON_IN_VENV) -m ruff check --fix .
+	$(PYTHON_IN_VENV) -m ruff format .
+
+bench: $(INSTALLED) ## measure speed and memory
+	$(PYTHON_IN_VENV) tools/benchmark.py $(ARGS)
+
+clean: ## remove what was made, except .venv
+	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find raytrans tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV)
