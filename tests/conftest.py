@@ -1,0 +1,40 @@
+"""What every test shares: fixed seeds, reproducible hypothesis, real captures by name."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("raytrans", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("raytrans")
+
+
+@pytest.fixture(autouse=True)
+def _same_start_for_every_test():
+    """Seeds every generator and puts torch's defaults back, so that no test depends on those before it."""
+    dtype, grad, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(grad)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def real_data():
+    """Folder of one real capture by name; skips, saying so, where it is absent."""
+    root = Path(os.environ.get("RAYTRANS_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "data")
+
+    def folder(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(f"real capture {name} not found in {root} (set RAYTRANS_DATA)")
+        return root / name
+
+    return folder
