@@ -1,0 +1,96 @@
+"""Named model sizes: one frozen dataclass, differences only."""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+ARMS = ("none", "world", "target")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the architecture.
+
+    widths: group channels of the encoder at 1/2, 1/4, 1/8. fine_type, match_type: types of the rendering and matching
+    features. planes: depths of the sweep in every source. coarse, fine: proposal positions and samples of a ray.
+    hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1 and 2 on target samples.
+    directions: "none" (equivariant), or the frame whose directions the control arms read ("world", "target").
+    quarter_turns: False replaces the encoder's group filters by free ones (a control).
+    """
+
+    widths: tuple[int, int, int] = (8, 12, 16)
+    fine_type: str = "24x0 + 4x1 + 2x2"
+    match_type: str = "16x0 + 4x1"
+    groups: int = 4
+    context: int = 4
+    volume: int = 4
+    planes: int = 48
+    coarse: int = 64
+    fine: int = 20
+    hidden: int = 32
+    heads: int = 4
+    view_layers: int = 1
+    ray_layers: int = 2
+    typed: tuple[int, int] = (4, 2)
+    directions: str = "none"
+
+    def __post_init__(self):
+        if self.directions not in ARMS:
+            raise ValueError(f"directions: expected one of {', '.join(ARMS)}, got {self.directions!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+            elif isinstance(value, int) and value < 1:
+                raise ValueError(f"{field.name}: expected a positive integer, got {value}")
+
+    def with_changes(self, **changes) -> "ModelConfig":
+        """A copy with some fields changed; ValueError lists the known fields for an unknown one."""
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"model: unknown key {name!r}, expected one of {', '.join(known)}")
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+SIZES = {
+    "tiny": ModelConfig(
+        widths=(4, 4, 4),
+        fine_type="8x0 + 2x1 + 1x2",
+        match_type="8x0 + 2x1",
+        context=2,
+        volume=2,
+        planes=16,
+        coarse=24,
+        fine=8,
+        hidden=16,
+        heads=2,
+        ray_layers=1,
+        typed=(2, 1),
+    ),
+    "small": ModelConfig(),
+    "base": ModelConfig(
+        widths=(12, 24, 32),
+        fine_type="40x0 + 8x1 + 4x2",
+        match_type="32x0 + 8x1",
+        groups=8,
+        context=8,
+        volume=8,
+        planes=64,
+        coarse=96,
+        fine=32,
+        hidden=64,
+        heads=8,
+        view_layers=2,
+        ray_layers=3,
+        typed=(8, 4),
+    ),
+}
+
+
+def model_config(size: str, **changes) -> ModelConfig:
+    """Configuration of a named size ("tiny", "small", "base") with changes; ValueError for an unknown name."""
+    if size not in SIZES:
+        raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+    return SIZES[size].with_changes(**changes)

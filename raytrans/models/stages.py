@@ -1,0 +1,150 @@
+"""View stage (ray attention over the source rays through a sample) and ray stage (attention along the target ray)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from raytrans.fields.types import FieldType
+from raytrans.geometry.pairs import RayPairs
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers with ReLU between them (ELU costs five times as much per token here)."""
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def pair_invariants(field_type: FieldType, features: Float[Tensor, "*b dim"], pairs: RayPairs) -> Float[Tensor, "*b dim"]:
+    """Carry typed source features into the pair frame: e^{-i n phi_y} f, whose two real parts are invariants.
+
+    The (0, 0) part of the ray convolution with identity weights, before any mixing.
+    """
+    parts = []
+    for block, part in zip(field_type.blocks, field_type.split(features), strict=True):
+        parts.append(part if block.real else part * pairs.phase(0, block.n)[..., None])
+    return field_type.join(parts)
+
+
+class ViewStage(nn.Module):
+    """Attention of one sample over the source rays through it, with typed values.
+
+    The first query is made of visibility-weighted mean and variance over the sources and of per-sample scalars; logits
+    are MLP(k_j - q, invariants_j) + log(weight_j). Typed outputs are sum_j A_j [E(n, 0) g_j + E(n, n) c f_j], with g_j
+    any function of the invariants and E the transport `RayPairs.phase`.
+    """
+
+    def __init__(self, tokens: int, scalars: int, hidden: int, heads: int, layers: int, typed: tuple[int, int]):
+        super().__init__()
+        self.heads, self.typed = heads, typed
+        self.embed = mlp(tokens, hidden, hidden)
+        self.moments = nn.Linear(hidden, hidden // 2)
+        self.query = mlp(hidden + scalars, hidden, hidden)
+        self.layers = nn.ModuleList([ViewLayer(hidden, heads) for _ in range(layers)])
+        self.coefficients = nn.Linear(hidden, 2 * sum(typed))
+        self.pass_on = nn.Parameter(torch.zeros(sum(typed), 2))
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "n *b t"],
+        weight: Float[Tensor, "n *b"],
+        scalars: Float[Tensor, "*b s"],
+        pairs: RayPairs,
+        typed_sources: dict[int, Complex[Tensor, "n *b c"]],
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Sample features (*b, hidden), source tokens (n, *b, hidden), typed features {n: (*b, channels)}."""
+        x = self.embed(tokens)
+        share = (weight / weight.sum(0).clamp_min(1e-6))[..., None]
+        small = self.moments(x)
+        mean = (share * small).sum(0)
+        variance = (share * (small - mean) ** 2).sum(0)
+        query = self.query(torch.cat([mean, variance, scalars], -1))
+        bias = torch.log(weight + 1e-4)[..., None]
+        for layer in self.layers:
+            query, attention = layer(query, x, bias)
+        return query, x, self._typed(x, attention.mean(-1), pairs, typed_sources)
+
+    def _typed(self, x: Tensor, attention: Tensor, pairs: RayPairs, sources: dict[int, Tensor]) -> dict[int, Tensor]:
+        coefficients = torch.view_as_complex(self.coefficients(x).unflatten(-1, (-1, 2)).contiguous())
+        pass_on = torch.view_as_complex(self.pass_on)
+        out, start = {}, 0
+        for n, channels in zip((1, 2), self.typed, strict=True):
+            own = slice(start, start + channels)
+            message = pairs.phase(n, 0)[..., None] * coefficients[..., own]
+            message = message + pairs.phase(n, n)[..., None] * (pass_on[own] * sources[n])
+            out[n] = (attention[..., None] * message).sum(0)
+            start += channels
+        return out
+
+
+class ViewLayer(nn.Module):
+    """One layer of attention over the source axis (the first one), followed by a feed-forward block."""
+
+    def __init__(self, hidden: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.out_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.to_query, self.to_key = nn.Linear(hidden, hidden // 2), nn.Linear(hidden, hidden // 2)
+        self.to_logit = nn.Linear(hidden // 2, heads)
+        self.to_value = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.feed = mlp(hidden, hidden, hidden)
+
+    def forward(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        difference = self.to_key(x) - self.to_query(self.norm(query))
+        attention = torch.softmax(self.to_logit(F.relu(difference)) + bias, 0)
+        value = self.to_value(x).unflatten(-1, (self.heads, -1))
+        mixed = (attention[..., None] * value).sum(0).flatten(-2)
+        query = query + self.out(mixed)
+        return query + self.feed(self.out_norm(query)), attention
+
+
+class RayStage(nn.Module):
+    """Transformer over the samples of one ray: typed dot products, position only by differences of log distance."""
+
+    def __init__(self, hidden: int, heads: int, layers: int, typed: tuple[int, int]):
+        super().__init__()
+        self.typed = typed
+        self.norms = nn.ModuleList([nn.Linear(n, hidden, bias=False) for n in typed])
+        self.layers = nn.ModuleList([RayLayer(hidden, heads, typed) for _ in range(layers)])
+
+    def forward(self, x: Float[Tensor, "r s c"], typed: dict[int, Tensor], log_distance: Float[Tensor, "r s"]) -> Tensor:
+        for n, linear in zip((1, 2), self.norms, strict=True):
+            square = typed[n].real ** 2 + typed[n].imag ** 2
+            x = x + linear((square + 1e-6).sqrt())
+        gap = log_distance[:, None, :] - log_distance[:, :, None]
+        near = [torch.exp(-gap.abs() / width) for width in (0.02, 0.1, 0.5)]
+        position = torch.stack([torch.tanh(gap / 0.1), *near], -1)
+        for layer in self.layers:
+            x = layer(x, typed, position)
+        return x
+
+
+class RayLayer(nn.Module):
+    """Multi-head attention along the ray; logits add Re<q, k> of typed channels and a bias of the log-distance gap."""
+
+    def __init__(self, hidden: int, heads: int, typed: tuple[int, int]):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.out_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.to_qkv, self.out = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.position = nn.Linear(4, heads)
+        self.mix = nn.ParameterList([nn.Parameter(0.1 * torch.randn(heads, n, 2)) for n in typed])
+        self.feed = mlp(hidden, 2 * hidden, hidden)
+
+    def forward(self, x: Tensor, typed: dict[int, Tensor], position: Tensor) -> Tensor:
+        q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        bias = self.position(position).movedim(-1, 1)
+        for n, mix in zip((1, 2), self.mix, strict=True):
+            y = typed[n]
+            query = y[:, None] * torch.view_as_complex(mix)[None, :, None]
+            # Re(q conj(k)) as one real product of twice the width
+            left = torch.view_as_real(query).flatten(-2)
+            right = torch.view_as_real(y).flatten(-2)[:, None]
+            bias = bias + left @ right.mT
+        q, k, v = (t.movedim(-2, 1) for t in (q, k, v))
+        attention = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5 + bias, -1)
+        x = x + self.out((attention @ v).movedim(1, -2).flatten(-2))
+        return x + self.feed(self.out_norm(x))

@@ -1,0 +1,40 @@
+"""Density and colour at a sample from what the stages know about it."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raytrans.models.stages import mlp
+
+INTERVAL_CAP = 0.3  # log distance; the last sample stands for everything behind it
+DENSITY_SCALE = 30.0
+
+
+class Head(nn.Module):
+    """alpha = 1 - exp(-softplus(sigma) delta) with delta a capped log-distance interval; colour a blend of sources."""
+
+    def __init__(self, hidden: int, scalars: int):
+        super().__init__()
+        self.density = mlp(hidden + scalars, hidden, 1)
+        self.hazard = nn.Parameter(torch.tensor(1.0))
+        self.blend_source, self.blend_sample = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.blend_out = nn.Linear(hidden, 1)
+
+    def alpha(self, x: Tensor, scalars: Tensor, interval: Tensor, visible: Tensor) -> Float[Tensor, "r s"]:
+        """Opacity of the samples; `visible` (R, S) fades it to zero where no view sees."""
+        sigma = self.density(torch.cat([x, scalars], -1))[..., 0] + self.hazard * scalars[..., 0]
+        return (1 - torch.exp(-DENSITY_SCALE * F.softplus(sigma) * interval)) * visible
+
+    def color(self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor) -> Float[Tensor, "r s 3"]:
+        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact."""
+        logit = self.blend_out(F.relu(self.blend_source(tokens) + self.blend_sample(x)))[..., 0]
+        share = torch.softmax(logit + torch.log(weight + 1e-4), 0)
+        return (share[..., None] * colors).sum(0)
+
+
+def log_intervals(inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:
+    """Log distances (capped far away) and the capped intervals to the next sample, the last one being the cap."""
+    logs = -torch.log(inverse + 1e-3)
+    gap = (logs[:, 1:] - logs[:, :-1]).clamp(0, INTERVAL_CAP)
+    return logs, torch.cat([gap, torch.full_like(gap[:, :1], INTERVAL_CAP)], -1)

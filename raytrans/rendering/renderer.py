@@ -1,0 +1,174 @@
+"""The whole model: source views in, colour and distance of any set of rays out."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raytrans.data.views import Views
+from raytrans.fields.types import FieldType
+from raytrans.models.config import ModelConfig
+from raytrans.models.encoder import Encoder
+from raytrans.models.gather import RelativeCameras, Samples, project, read, sample_pairs
+from raytrans.models.stages import RayStage, ViewStage, pair_invariants
+from raytrans.rendering.compositing import Rendering, composite, weights_from_alpha
+from raytrans.rendering.head import Head, log_intervals
+from raytrans.rendering.proposal import Agreement, Proposal
+from raytrans.rendering.sampling import inverse_edges, near_inverse, resample
+from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, read_volume, relative_rays
+
+GEOMETRY = 5
+
+
+@dataclass
+class TargetRays:
+    """Target rays recentred and counted in the unit: origin (R, 3), frame (R, 3, 3), near and far inverse (R,).
+
+    `axes` (3, 3) are the target camera's axes, which only the target-canonical control reads.
+    """
+
+    origin: Tensor
+    frame: Tensor
+    near: Tensor
+    far: Tensor
+    axes: Tensor | None = None
+
+    def __getitem__(self, index) -> "TargetRays":
+        return TargetRays(self.origin[index], self.frame[index], self.near[index], self.far[index], self.axes)
+
+
+@dataclass
+class Traced:
+    """A rendering with what training needs besides: proposal edges and weights, and those of the fine samples."""
+
+    rendering: Rendering
+    edges: Tensor
+    proposal: Tensor
+    inverse: Tensor
+    weights: Tensor
+
+
+class Renderer(nn.Module):
+    """Encoder, depth sweep, proposal, view stage, ray stage and head, as `ModelConfig` says."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.fine_type = FieldType(config.fine_type)
+        self.encoder = Encoder(config.widths, self.fine_type, FieldType(config.match_type), config.context)
+        self.sweep = DepthSweep(self.encoder, config.groups, config.context, config.volume, config.planes)
+        self.agreement, self.propose = Agreement(), Proposal()
+        tokens = self.fine_type.dim + 3 + GEOMETRY + 6
+        self.scalars = Agreement.features + 2 + 6
+        self.views = ViewStage(tokens, self.scalars, config.hidden, config.heads, config.view_layers, config.typed)
+        self.along = RayStage(config.hidden, config.heads, config.ray_layers, config.typed)
+        self.head = Head(config.hidden, self.scalars)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head.hazard.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.hazard.device
+
+    def encode(self, views: Views) -> EncodedViews:
+        """Feature maps of the views; whatever needs a unit of length comes with `place`."""
+        return encode(self.encoder, views, self.dtype, self.device)
+
+    def place(self, encoded: EncodedViews, unit: Tensor) -> EncodedViews:
+        """Recentre the cameras, count lengths in `unit` and estimate every source's distribution of depth."""
+        center = encoded.cameras.centers.mean(0)
+        relative = RelativeCameras.of(encoded.cameras, center, unit, self.dtype, self.device)
+        return self.sweep(replace(encoded, relative=relative))
+
+    def forward(
+        self, views: EncodedViews, rays: TargetRays, background: Tensor, jitter: Tensor | None = None
+    ) -> Traced:
+        """Render R rays against placed views; `jitter` (R, fine) stratifies the samples, lengths come out in units."""
+        edges, proposal = self.propose_weights(views, rays)
+        inverse = resample(edges, proposal.detach(), self.config.fine, jitter)
+        inverse = torch.cat([inverse, torch.zeros_like(inverse[:, :1])], -1)
+        alpha, colors = self.shade(views, rays, inverse)
+        weights, _ = weights_from_alpha(alpha)
+        return Traced(composite(weights, colors, inverse, background), edges, proposal, inverse, weights)
+
+    def propose_weights(self, views: EncodedViews, rays: TargetRays) -> tuple[Tensor, Tensor]:
+        """Edges of the coarse bins (R, coarse + 1) and the proposal's weight of each (R, coarse)."""
+        edges = inverse_edges(rays.near, rays.far, self.config.coarse)
+        samples = project(views.relative, rays.origin, rays.frame[..., 2], (edges[:, 1:] + edges[:, :-1]) / 2)
+        hazard, visible = read_volume(views, samples)
+        pooled = self.agreement(hazard, visible, samples, self._cosine(views, rays, samples))
+        weights, _ = weights_from_alpha(self.propose(pooled))
+        return edges, weights
+
+    @staticmethod
+    def _cosine(views: EncodedViews, rays: TargetRays, samples: Samples) -> Tensor:
+        d = torch.einsum("nij,rj->inr", views.relative.camera_from_world, rays.frame[..., 2])[..., None]
+        return d[0] * samples.toward[0] + d[1] * samples.toward[1] + d[2] * samples.toward[2]
+
+    def shade(self, views: EncodedViews, rays: TargetRays, inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:
+        """Opacity (R, S) and colour (R, S, 3) of samples at given inverse distances."""
+        samples = project(views.relative, rays.origin, rays.frame[..., 2], inverse)
+        pairs = sample_pairs(views.relative, rays.frame, samples)
+        features = read(views.fine, samples)
+        colors = read(views.colors, samples)
+        hazard, visible = read_volume(views, samples)
+        logs, interval = log_intervals(inverse)
+        pooled = self.agreement(hazard, visible, samples, pairs.cosine)
+        y_axis, x_axis = self._directions(views, rays, samples)
+        scalars = torch.cat([pooled, logs[..., None], torch.log(interval + 1e-3)[..., None], x_axis], -1)
+        typed = features if self.config.directions != "none" else pair_invariants(self.fine_type, features, pairs)
+        geometry = torch.stack(
+            [
+                torch.sqrt(pairs.sine2_half + 1e-6),
+                pairs.cosine,
+                torch.tanh(torch.log(samples.ratio)),
+                torch.log(hazard + 1e-3),
+                visible,
+            ],
+            -1,
+        )
+        tokens = torch.cat([typed, colors, geometry, y_axis], -1)
+        weight = samples.fade * (visible + 0.1)
+        x, source, fields = self.views(tokens, weight, scalars, pairs, self._typed_sources(features))
+        x = self.along(x, fields, logs)
+        seen = 1 - torch.prod(1 - samples.fade, 0)
+        alpha = self.head.alpha(x, scalars, interval, seen)
+        # the point at infinity takes what is left, as far as anybody sees it
+        alpha = torch.cat([alpha[:, :-1], seen[:, -1:]], -1)
+        return alpha, self.head.color(x, source, colors, weight)
+
+    def _typed_sources(self, features: Tensor) -> dict[int, Tensor]:
+        parts = {b.n: p for b, p in zip(self.fine_type.blocks, self.fine_type.split(features), strict=True)}
+        return {n: parts[n][..., :c] for n, c in zip((1, 2), self.config.typed, strict=True)}
+
+    def _directions(self, views: EncodedViews, rays: TargetRays, samples: Samples) -> tuple[Tensor, Tensor]:
+        """Directions that only the control arms read: source rays (N, R, S, 3) and twice the target ray (R, S, 6)."""
+        y = torch.stack(samples.toward, -1)
+        x = rays.frame[..., 2]
+        shape = (*samples.ratio.shape[1:], 6)
+        if self.config.directions == "none":
+            return y.new_zeros(*y.shape[:-1], 6), y.new_zeros(shape)
+        y = torch.einsum("nji,nrsj->nrsi", views.relative.camera_from_world, y)
+        e1 = rays.frame[..., 0]
+        if self.config.directions == "target":
+            if rays.axes is None:
+                raise ValueError("rays: the target-canonical control needs the rays of one camera, got free rays")
+            axes = rays.axes.to(y)
+            x, e1, y = x @ axes, e1 @ axes, y @ axes
+        target = torch.cat([x, e1], -1)[:, None].expand(shape)
+        return torch.cat([y, y - x[:, None]], -1), target
+
+    def target_rays(self, views: EncodedViews, rays, near: Tensor | None = None, far: Tensor | None = None) -> TargetRays:
+        """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it."""
+        origin, frame = relative_rays(rays, views.relative)
+        first = near_inverse(views.relative, origin, frame[..., 2])
+        last = torch.zeros_like(first)
+        unit = views.relative.unit
+        if near is not None:
+            first = torch.minimum(first, (unit / near).to(first))
+        if far is not None:
+            last = torch.minimum((unit / far).to(first), 0.95 * first)
+        return TargetRays(origin, frame, first, last)

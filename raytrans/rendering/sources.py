@@ -1,0 +1,189 @@
+"""Source views prepared for rendering: encoded once, used for any number of target rays.
+
+`encode` runs the image encoder; `place` adds what needs a unit of length: recentred cameras and, for every source, the
+distribution of depth along its rays (a plane sweep against the other sources, regularised by a small CNN).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raytrans.data.views import Views
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.rays import Rays
+from raytrans.models.encoder import Encoder, FeatureMaps
+from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_pairs
+from raytrans.models.volume import VolumeRegularizer
+from raytrans.rendering.sampling import inverse_edges, near_inverse
+
+COINCIDENT = 1e-9
+
+
+@dataclass
+class EncodedViews:
+    """Source views with their feature maps; `placed` parts are None until a unit of length is known.
+
+    colors[i] (3, H, W); fine[i], match[i], context[i]: feature maps; volume[i] (2, D, h, w): probability of the surface
+    at each plane and share of light that reaches it; near[i] (1, h, w): inverse distance of the first plane.
+    """
+
+    cameras: Cameras
+    colors: list[Tensor]
+    fine: list[Tensor]
+    match: list[Tensor]
+    context: list[Tensor]
+    relative: RelativeCameras | None = None
+    volume: list[Tensor] | None = None
+    logits: list[Tensor] | None = None
+    near: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.colors)
+
+
+def source_unit(cameras: Cameras) -> Tensor | None:
+    """Median distance between source centres (float64 scalar), or None where all centres coincide."""
+    centers = cameras.centers
+    distances = torch.pdist(centers - centers.mean(0))
+    spread = distances.max() if distances.numel() else torch.zeros(())
+    scale = centers.abs().max()
+    # below the rounding of the stated coordinates two centres are one
+    if not spread > COINCIDENT * scale:
+        return None
+    positive = distances[distances > 1e-6 * spread]
+    return positive.quantile(0.5)
+
+
+def encode(encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.device) -> EncodedViews:
+    """Feature maps of every view; views of equal size go through the encoder together."""
+    colors = [image.to(dtype=dtype, device=device).permute(2, 0, 1).contiguous() for image in views.images]
+    maps: list[FeatureMaps | None] = [None] * len(colors)
+    for size in sorted({tuple(c.shape) for c in colors}):
+        members = [i for i, c in enumerate(colors) if tuple(c.shape) == size]
+        out = encoder(torch.stack([colors[i] for i in members]))
+        for k, i in enumerate(members):
+            maps[i] = FeatureMaps(out.fine[k], out.match[k], out.context[k])
+    return EncodedViews(
+        views.cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps]
+    )
+
+
+class DepthSweep(nn.Module):
+    """Distribution of depth along every source ray: ray attention from each source to the others, plane by plane."""
+
+    def __init__(self, encoder: Encoder, groups: int, context: int, channels: int, planes: int):
+        super().__init__()
+        self.match_type, self.groups, self.planes = encoder.match_type, groups, planes
+        self.similarities = groups + (1 if self.match_type.count(1) else 0)
+        self.sharpness = nn.Parameter(torch.full((self.similarities,), 2.0))
+        self.regularize = VolumeRegularizer(2 * self.similarities + 2, context, channels)
+
+    def forward(self, views: EncodedViews, planes: int | None = None) -> EncodedViews:
+        """Add volumes to placed views."""
+        planes = planes or self.planes
+        sizes = [m.shape[-2:] for m in views.match]
+        statistics, nears = [], []
+        for i, size in enumerate(sizes):
+            value, near = self._statistics(views, i, planes)
+            statistics.append(value.unflatten(0, size).permute(2, 3, 0, 1))
+            nears.append(near.reshape(1, *size))
+        logits: list[Tensor | None] = [None] * len(sizes)
+        for size in sorted(set(sizes)):
+            members = [i for i, s in enumerate(sizes) if s == size]
+            context = torch.stack([views.context[i] for i in members])
+            out = self.regularize(torch.stack([statistics[i] for i in members]), context)
+            for k, i in enumerate(members):
+                logits[i] = out[k]
+        volumes = [surface_volume(v) for v in logits]
+        return replace(views, volume=volumes, near=nears, logits=logits)
+
+    def _statistics(self, views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor]:
+        """Agreement of view i with the others at every pixel and plane, (h w, D, C), and near (h w,)."""
+        origin, frame, near, inverse = plane_samples(views, i, planes)
+        others = [j for j in range(len(views)) if j != i]
+        own = views.match[i].flatten(1).T
+        scores, fades = [], []
+        for j in others:
+            camera = _only(views.relative, j)
+            samples = project(camera, origin, frame[..., 2], inverse)
+            theirs = read([views.match[j]], samples)[0]
+            scores.append(self._similarity(own, theirs, sample_pairs(camera, frame, samples).difference[0]))
+            fades.append(samples.fade[0])
+        if not others:
+            return own.new_zeros(*inverse.shape, 2 * self.similarities + 2), near
+        score, fade = torch.stack(scores), torch.stack(fades)[..., None]
+        seen = fade.sum(0)
+        mean = (fade * score).sum(0) / (seen + 1e-3)
+        focus = fade * torch.exp((self.sharpness * score).clamp(-8, 8))
+        best = (focus * score).sum(0) / (focus.sum(0) + 1e-3)
+        position = inverse[..., None] / near[:, None, None]
+        return torch.cat([mean, best, torch.tanh(seen / 2), position], -1), near
+
+    def _similarity(self, own: Tensor, theirs: Tensor, turn: Tensor) -> Tensor:
+        """Group-wise correlation of invariants and Re<own, transported theirs> of type 1, (h w, D, groups + 1)."""
+        split = self.match_type.count(0)
+        product = own[:, None, :split] * theirs[..., :split]
+        score = product.unflatten(-1, (self.groups, -1)).mean(-1)
+        if self.match_type.count(1):
+            a = torch.view_as_complex(own[:, None, split:].unflatten(-1, (-1, 2)).contiguous())
+            b = torch.view_as_complex(theirs[..., split:].unflatten(-1, (-1, 2)).contiguous())
+            typed = (a.conj() * b).mean(-1) * turn
+            score = torch.cat([score, typed.real[..., None]], -1)
+        return score
+
+
+def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:
+    one = slice(j, j + 1)
+    return replace(
+        cameras,
+        camera_from_world=cameras.camera_from_world[one],
+        centers=cameras.centers[one],
+        intrinsics=cameras.intrinsics[one],
+        size=cameras.size[one],
+        reach=cameras.reach[one],
+        distortion=None if cameras.distortion is None else cameras.distortion[one],
+    )
+
+
+def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rays through the matching pixels of source i: origin, frame, near (all (h w, ...)) and inverse distances (h w, D).
+
+    The planes run from `near` to 0 inclusive, uniform in inverse distance.
+    """
+    h, w = views.match[i].shape[-2:]
+    camera = views.cameras[i]
+    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    pixels = torch.stack([x * camera.width / w, y * camera.height / h], -1).double().reshape(-1, 2)
+    origin, frame = relative_rays(camera.pixel_rays(pixels), views.relative)
+    near = near_inverse(views.relative, origin, frame[..., 2])
+    if camera.near is not None:
+        cosine = (camera.pixel_rays(pixels).direction * camera.forward).sum(-1).to(near)
+        near = torch.minimum(near, cosine * (views.relative.unit / camera.near).to(near))
+    return origin, frame, near, inverse_edges(near, torch.zeros_like(near), planes - 1)
+
+
+def relative_rays(rays: Rays, relative: RelativeCameras) -> tuple[Tensor, Tensor]:
+    """Origins (recentred, in units) and frames of rays, differences taken in float64 and then cast."""
+    dtype, device = relative.centers.dtype, relative.centers.device
+    origin = (rays.origin - relative.center.to(rays.origin)) / relative.unit.to(rays.origin)
+    return origin.to(dtype=dtype, device=device), rays.frame.to(dtype=dtype, device=device)
+
+
+def surface_volume(logits: Tensor) -> Tensor:
+    """Probability of the surface at each plane and share of light that reaches it, (2, D, h, w).
+
+    p = softmax(logits), visible_k = 1 - sum_{j<k} p_j - p_k / 2.
+    """
+    p = F.softmax(logits, 0)
+    return torch.stack([p, 1 - p.cumsum(0) + p / 2])
+
+
+def read_volume(views: EncodedViews, samples: Samples) -> tuple[Tensor, Tensor]:
+    """Hazard (probability over remaining light) and visibility at samples, each (N, R, S)."""
+    near = read(views.near, samples)[..., 0]
+    plane = (1 - samples.inverse / near).clamp(0, 1)
+    value = read_planes(views.volume, samples, plane)
+    visible = value[..., 1].clamp(0, 1)
+    return value[..., 0] / (visible + 0.05), visible

@@ -1,0 +1,105 @@
+"""Checkpoints: one safetensors file each, with the configuration and a format version inside; nothing is unpickled."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from raytrans.models.config import ModelConfig
+from raytrans.rendering.renderer import Renderer
+
+FORMAT = "raytrans-1"
+MODEL, OPTIMIZER = "model.", "optimizer."
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
+    """Write a safetensors file atomically: temporary name in the same folder, flushed to disk, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"raytrans": json.dumps(metadata)})
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and metadata of a checkpoint; ValueError for a file that is missing, cut short, foreign or of another format."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"checkpoint: no such file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get("raytrans")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"checkpoint: {path} is damaged or no safetensors file: {error}") from None
+    if metadata is None:
+        raise ValueError(f"checkpoint: {path} holds no raytrans configuration")
+    metadata = json.loads(metadata)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"checkpoint: {path}: expected format {FORMAT}, got {metadata.get('format')!r}")
+    return tensors, metadata
+
+
+def save_model(path: Path, model: Renderer, extra: dict | None = None) -> None:
+    """Write the weights of a model with its configuration."""
+    metadata = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
+    write_tensors(path, {MODEL + k: v for k, v in model.state_dict().items()}, metadata)
+
+
+def load_model(path: Path) -> Renderer:
+    """Model from one file, in float32 on the CPU, ready to render."""
+    tensors, metadata = read_tensors(path)
+    try:
+        model = Renderer(ModelConfig(**metadata["model"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
+    load_weights(model, tensors, path)
+    return model.eval()
+
+
+def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy the weights of `tensors` into a model of the same architecture."""
+    weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
+    expected = model.state_dict()
+    for name, value in expected.items():
+        got = None if name not in weights else tuple(weights[name].shape)
+        if got != tuple(value.shape):
+            raise ValueError(f"checkpoint: {path}: weight {name}: expected shape {tuple(value.shape)}, got {got}")
+    model.load_state_dict(weights, strict=True)
+
+
+def save_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer, metadata: dict) -> None:
+    """Write weights and optimiser state together, so that a resumed run repeats the uninterrupted one."""
+    tensors = {MODEL + k: v for k, v in model.state_dict().items()}
+    names = [name for name, _ in model.named_parameters()]
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"{OPTIMIZER}{names[index]}.{key}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, {"format": FORMAT, "model": model.config.to_dict(), **metadata})
+
+
+def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer) -> dict:
+    """Restore what `save_training` wrote; returns its metadata."""
+    tensors, metadata = read_tensors(path)
+    load_weights(model, tensors, path)
+    state = optimizer.state_dict()
+    for index, (name, _) in enumerate(model.named_parameters()):
+        prefix = f"{OPTIMIZER}{name}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if own:
+            state["state"][index] = own
+    optimizer.load_state_dict(state)
+    return metadata

@@ -1,0 +1,165 @@
+"""The training loop, read top to bottom."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from raytrans.geometry.rigid import random_rotation
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
+from raytrans.training.config import OptimConfig, TrainConfig
+from raytrans.training.losses import sweep_loss, total_loss
+from raytrans.training.samples import Sample, SampleStream, SceneData
+
+log = logging.getLogger(__name__)
+STATE, WEIGHTS = "training.safetensors", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may do differently without being another experiment."""
+
+    out: Path
+    resume: bool = False
+    init: Path | None = None
+    minutes: float | None = None
+    device: str = "cpu"
+
+
+def learning_rate(optim: OptimConfig, step: int) -> float:
+    """Linear warm-up, then cosine decay to 1 % of the peak."""
+    warm = min(1.0, (step + 1) / max(1, optim.warmup))
+    done = min(1.0, max(0.0, (step - optim.warmup) / max(1, optim.steps - optim.warmup)))
+    return optim.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Terms of the loss of one training sample; "total" is their weighted sum."""
+    if optim.augment_rotation:
+        turn, zero = random_rotation(generator=generator), torch.zeros(3, dtype=torch.float64)
+        sample.views, sample.rays = sample.views.moved(turn, zero), sample.rays.moved(turn, zero)
+    unit = source_unit(sample.views.cameras)
+    if unit is None:
+        unit = (sample.rays.origin[0] - sample.views.cameras.centers[0]).norm()
+    views = model.place(model.encode(sample.views), unit)
+    rays = model.target_rays(views, sample.rays)
+    rays.axes = sample.axes
+    color = sample.color.to(model.dtype).to(model.device)
+    jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
+    background = torch.zeros(3, dtype=color.dtype, device=color.device)
+    traced = model(views, rays, background, jitter)
+    known = color.new_full((len(color),), torch.nan)
+    if sample.distance is not None:
+        known = (unit / sample.distance).to(color)
+    terms = total_loss(traced, color, known)
+    if sample.source_distance is not None:
+        terms["sweep"] = _sweep_terms(views, sample, unit)
+    weights = {name: getattr(optim, f"{name}_weight", 1.0) for name in terms}
+    terms["total"] = sum(weights[name] * value for name, value in terms.items())
+    return terms
+
+
+def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:
+    """Cross-entropy of every source's depth distribution, read at the nearest pixel of each matching pixel."""
+    losses = []
+    for i, depth in enumerate(sample.source_distance):
+        h, w = views.match[i].shape[-2:]
+        camera = views.cameras[i]
+        row = ((torch.arange(h) + 0.5) * camera.height / h).long()
+        column = ((torch.arange(w) + 0.5) * camera.width / w).long()
+        y, x = torch.meshgrid(row, column, indexing="ij")
+        rays = camera.pixel_rays(torch.stack([x + 0.5, y + 0.5], -1).double())
+        cosine = (rays.direction * camera.forward).sum(-1)
+        known = (unit * cosine / depth[y, x]).to(views.logits[i])
+        losses.append(sweep_loss(views.logits[i], views.near[i], known))
+    return torch.stack(losses).mean()
+
+
+def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate=None, report=None) -> Renderer:
+    """Train a model; writes `training.safetensors` (to resume) and `model.safetensors` (to use) into `options.out`.
+
+    `evaluate(model, step) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
+    Every random draw is a function of (seed, step), so a resumed run repeats the losses of an uninterrupted one.
+    """
+    optim, out, device = config.optim, options.out, torch.device(options.device)
+    torch.manual_seed(config.seed)
+    model = Renderer(config.model).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
+    first = 0
+    if options.resume:
+        metadata = load_training(out / STATE, model, optimizer)
+        if metadata["config"] != _plain(config):
+            raise ValueError(f"--resume: configuration differs from that of {out / STATE}: {_changes(metadata['config'], config)}")
+        first = metadata["step"]
+    elif options.init is not None:
+        load_weights(model, read_tensors(options.init)[0], options.init)
+    deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
+    stream = SampleStream(config.data, config.seed, optim.steps, folders)
+    step = first
+    try:
+        for step, sample in zip(range(first, optim.steps), _loader(stream, first, config.data.workers), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(optim, step)
+            generator = torch.Generator().manual_seed((config.seed << 32) + step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bfloat16"):
+                terms = sample_losses(model, sample, optim, generator)
+            if not bool(torch.isfinite(terms["total"])):
+                raise FloatingPointError(f"loss is {terms['total'].item()} at step {step}; seed {config.seed}")
+            optimizer.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
+            optimizer.step()
+            done = step + 1
+            if report is not None:
+                report(done, {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()})
+            if done % config.log.checkpoint_every == 0:
+                save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
+            if evaluate is not None and done % config.log.evaluate_every == 0:
+                report(done, {f"held-out/{k}": v for k, v in evaluate(model.eval()).items()})
+                model.train()
+            step = done
+            if time.monotonic() > deadline:
+                log.info("time limit reached at step %d", done)
+                break
+    except KeyboardInterrupt:
+        log.warning("interrupted at step %d; the state is saved, --resume continues", step)
+    save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
+    save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
+    return model.eval()
+
+
+def _loader(stream: SampleStream, first: int, workers: int):
+    return torch.utils.data.DataLoader(
+        stream,
+        batch_size=None,
+        sampler=range(first, len(stream)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _plain(config: TrainConfig) -> dict:
+    import json
+
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _changes(old: dict, config: TrainConfig) -> str:
+    new = _plain(config)
+    found = []
+    for section, value in new.items():
+        if isinstance(value, dict):
+            found += [
+                f"{section}.{k}: {old.get(section, {}).get(k)!r} -> {v!r}"
+                for k, v in value.items()
+                if old.get(section, {}).get(k) != v
+            ]
+        elif old.get(section) != value:
+            found.append(f"{section}: {old.get(section)!r} -> {value!r}")
+    return ", ".join(found)

@@ -1,0 +1,107 @@
+"""Training samples: source views and target rays of one scene, each a function of (seed, step, rank) alone."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytrans.data.generate import generated_scene
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.rays import Rays
+from raytrans.training.config import DataConfig
+
+FIRST_SEED = 1_000_000
+POOL = 8
+
+
+@dataclass
+class SceneData:
+    """All views of a scene in memory; depth[i] (H, W) z-depth with NaN in the sky, or None where it is unknown."""
+
+    images: list[Tensor]
+    cameras: Cameras
+    depth: list[Tensor] | None
+
+
+@dataclass
+class Sample:
+    """One training step: sources, target rays (R,) with colours (R, 3) and z-depth, and the sources' own z-depth."""
+
+    views: Views
+    rays: Rays
+    color: Tensor
+    distance: Tensor | None
+    source_distance: list[Tensor] | None
+    axes: Tensor | None = None
+
+
+def scene_of_step(config: DataConfig, seed: int, step: int, rank: int = 0, ranks: int = 1) -> tuple[int, int]:
+    """(scene number, use): scenes come in interleaved pools of eight, each scene used `reuse` times."""
+    position = step * ranks + rank
+    block, within = divmod(position, POOL * config.reuse)
+    use, member = divmod(within, POOL)
+    return block * POOL + member + 7919 * seed, use
+
+
+class SampleStream(torch.utils.data.Dataset):
+    """Item `step` is the sample of that step; a map-style dataset, so that loaders can prefetch and resume anywhere."""
+
+    def __init__(self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1):
+        self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
+        self.rank, self.ranks = rank, ranks
+        self.load = lru_cache(maxsize=POOL)(self._load)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "load"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self.load = lru_cache(maxsize=POOL)(self._load)
+
+    def _load(self, number: int) -> SceneData:
+        rng = np.random.default_rng([self.seed, number, 1])
+        if self.folders and rng.random() < self.config.folder_share:
+            return self.folders[int(rng.integers(len(self.folders)))]
+        kind = "easy" if rng.random() < self.config.easy_share else "full"
+        side = int(rng.choice(self.config.sizes))
+        scene = generated_scene(FIRST_SEED + number, kind, (side, side), self.config.views)
+        return SceneData(list(scene.images), scene.cameras, list(scene.depth))
+
+    def __getitem__(self, step: int) -> Sample:
+        number, _ = scene_of_step(self.config, self.seed, step, self.rank, self.ranks)
+        rng = np.random.default_rng([self.seed, step, self.rank, 2])
+        return draw_sample(self.load(number), self.config, rng)
+
+
+def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) -> Sample:
+    """A target view, sources near it, and random pixels of the target; sources are rolled by random quarter turns."""
+    target = int(rng.integers(len(scene.images)))
+    low, high = config.sources
+    count = min(int(rng.integers(low, high + 1)), len(scene.images) - 1)
+    close = nearest(scene.cameras, scene.cameras[target], min(count + 3, len(scene.images) - 1), [target])
+    chosen = sorted(rng.permutation(len(close))[:count].tolist())
+    chosen = [close[i] for i in chosen]
+    camera = scene.cameras[target]
+    pixels = torch.as_tensor(rng.integers(0, camera.height * camera.width, config.rays))
+    row, column = pixels // camera.width, pixels % camera.width
+    rays = camera.pixel_rays(torch.stack([column + 0.5, row + 0.5], -1).double())
+    color = scene.images[target][row, column]
+    views = Views([scene.images[i] for i in chosen], scene.cameras[chosen])
+    if scene.depth is None:
+        return Sample(views, rays, color, None, None, camera.world_from_camera[:3, :3])
+    cosine = (rays.direction * camera.forward).sum(-1)
+    distance = sky_is_infinite(scene.depth[target][row, column]) / cosine
+    source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
+    return Sample(views, rays, color, distance, source_depth, camera.world_from_camera[:3, :3])
+
+
+def sky_is_infinite(depth: Tensor) -> Tensor:
+    """Exact depth maps are NaN where nothing was hit: an infinite distance."""
+    return torch.where(torch.isnan(depth), torch.inf, depth)
