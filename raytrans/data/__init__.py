@@ -1,6 +1,8 @@
 """Images with cameras: views, readers of captures, choice of sources, generated scenes."""
 
+from raytrans.data.readers import open_scene
+from raytrans.data.scene import Frame, Scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 
-__all__ = ["Views", "nearest"]
+__all__ = ["Frame", "Scene", "Views", "nearest", "open_scene"]

@@ -1,0 +1,329 @@
+"""Reader of `transforms.json` in its variants: instant-ngp, nerfstudio, NeRF-synthetic.
+
+The files hold OpenGL axes (x right, y up, z backwards); everything handed out has OpenCV axes. Sources of the format:
+docs.nerf.studio/quickstart/data_conventions, `load_nerf` of instant-ngp, the loader of the original NeRF.
+"""
+
+import json
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raytrans.data.images import WHITE, image_size
+from raytrans.data.scene import Frame, Scene, same_aspect
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.distortion import Distortion
+from raytrans.geometry.rigid import project_to_rotation
+
+SINGLE = "transforms.json"
+SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
+EXTENSIONS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
+FISHEYE = ("OPENCV_FISHEYE",)
+COEFFICIENTS = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
+MILLIMETRE = 1e-3  # nerfstudio's unit of stored depth
+NAMED_BACKGROUNDS = {"white": WHITE, "black": (0.0, 0.0, 0.0)}
+UNSUPPORTED = ("equirectangular", "latlong", "ftheta_p0")
+
+log = logging.getLogger(__name__)
+
+
+def found_in(path: Path) -> list[Path]:
+    """The transforms files that `path` (a folder or one such file) stands for; empty where there are none."""
+    if path.is_file() and path.suffix.lower() == ".json":
+        return [path]
+    if (path / SINGLE).is_file():
+        return [path / SINGLE]
+    return [path / name for name in SPLIT_FILES.values() if (path / name).is_file()]
+
+
+def read(files: list[Path]) -> Scene:
+    """Scene of one `transforms.json`, or of the split files of one folder (train, then val, then test).
+
+    Listed images that do not exist are left out, with a warning; views keep the order of the files.
+    File paths are taken relative to the folder of the json: absolute ones must lie in it, and `..` may reach one level
+    above it, no further. Transparent pixels are put on white, or on the `background` that the file names.
+    `depth_file_path` is `depth_unit_scale_factor` (0.001 unless the file or frame states it, as in nerfstudio, also for
+    .npy) times the stored value; `depth_path` is instant-ngp's, with `integer_depth_scale`.
+    Raises ValueError naming the file and frame for whatever is missing, not finite, or contradictory.
+    """
+    parts = [_Transforms.load(file) for file in files]
+    shots = [shot for part in parts for shot in part.shots()]
+    splits: dict[str, list[int]] = {}
+    for index, shot in enumerate(shots):
+        for name in shot.splits:
+            splits.setdefault(name, []).append(index)
+    if not shots:
+        listed = sum(len(part.meta["frames"]) for part in parts)
+        first = parts[0].resolve(str(parts[0].meta["frames"][0].get("file_path", "?")), parts[0].label(0))
+        raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first")
+    folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
+    return Scene(_cameras(shots), [shot.frame for shot in shots], splits, folder)
+
+
+def read_cameras(path: Path) -> Cameras:
+    """Cameras of a transforms file whose images need not exist, if it states `w` and `h`."""
+    part = _Transforms.load(Path(path))
+    return _cameras([part.shot(i, need_image=False) for i in range(len(part.meta["frames"]))])
+
+
+@dataclass
+class _Shot:
+    frame: Frame
+    splits: list[str]
+    intrinsics: np.ndarray
+    world_from_camera: np.ndarray
+    size: tuple[int, int]
+    model: str
+    coefficients: list[float]
+    bounds: tuple[float | None, float | None]
+
+
+def _cameras(shots: list[_Shot]) -> Cameras:
+    models = {shot.model for shot in shots if any(shot.coefficients)}
+    if len(models) > 1:
+        raise ValueError("camera_model: expected one lens model per scene, got perspective and fisheye frames")
+    model = models.pop() if models else shots[0].model
+    distortion = None
+    if model == "fisheye" or models or any(any(shot.coefficients) for shot in shots):
+        rows = [shot.coefficients if shot.model == model else [0.0] * len(COEFFICIENTS[model]) for shot in shots]
+        distortion = Distortion(model, torch.tensor(rows, dtype=torch.float64))
+    return Cameras(
+        np.stack([shot.intrinsics for shot in shots]),
+        np.stack([shot.world_from_camera for shot in shots]),
+        size=np.array([shot.size for shot in shots]),
+        distortion=distortion,
+        near=_bound(shots, 0),
+        far=_bound(shots, 1),
+    )
+
+
+def _bound(shots: list[_Shot], which: int) -> np.ndarray | None:
+    values = [shot.bounds[which] for shot in shots]
+    stated = [value for value in values if value is not None]
+    if 0 < len(stated) < len(values):
+        log.warning("%s is stated by %d of %d frames only: left out", ("near", "far")[which], len(stated), len(values))
+    return np.array(stated) if len(stated) == len(values) else None
+
+
+class _Transforms:
+    """One json file: shared values, per-frame values that win over them, and paths relative to its folder."""
+
+    def __init__(self, path: Path, meta: dict):
+        self.path, self.meta = path, meta
+        self.folder = Path(os.path.abspath(path)).parent
+        named = {split: {os.path.normpath(n) for n in meta.get(f"{split}_filenames") or ()} for split in SPLIT_FILES}
+        self.named_splits = {split: names for split, names in named.items() if names}
+
+    @classmethod
+    def load(cls, path: Path) -> "_Transforms":
+        try:
+            meta = json.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from None
+        frames = meta.get("frames") if isinstance(meta, dict) else None
+        if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+            raise ValueError(f"{path}: expected a non-empty list `frames` of objects, got {str(frames)[:60]}")
+        return cls(path, meta)
+
+    def label(self, index: int) -> str:
+        return f"{self.path}: frame {index} ({self.meta['frames'][index].get('file_path', 'no file_path')})"
+
+    def resolve(self, text: str, label: str) -> Path:
+        """Absolute path of a listed file, refused where it leaves the scene."""
+        text = text.replace("\\", "/")
+        path = Path(os.path.normpath(self.folder / text))
+        root = self.folder if os.path.isabs(text) else self.folder.parent
+        if not path.is_relative_to(root):
+            raise ValueError(f"{label}: expected a path inside {root}, got {text}")
+        return path
+
+    def existing(self, text: str, label: str) -> Path | None:
+        """The listed file, with an image extension added where that is what exists; None where nothing does."""
+        path = self.resolve(text, label)
+        candidates = (path.with_name(path.name + extension) for extension in EXTENSIONS)
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+    def shots(self) -> list[_Shot]:
+        found = [self.shot(i) for i in range(len(self.meta["frames"]))]
+        kept = [shot for shot in found if shot is not None]
+        if kept and len(kept) < len(found):
+            missing = next(i for i, shot in enumerate(found) if shot is None)
+            log.warning(
+                "%s: %d of %d listed images do not exist and are left out (first: %s)",
+                self.path, len(found) - len(kept), len(found), self.meta["frames"][missing]["file_path"],
+            )  # fmt: skip
+        return kept
+
+    def shot(self, index: int, need_image: bool = True) -> _Shot | None:
+        frame, label = self.meta["frames"][index], self.label(index)
+        values = _Values({**self.meta, **frame}, label)
+        name = frame.get("file_path")
+        if need_image and not isinstance(name, str):
+            raise ValueError(f"{label}: expected a string file_path, got {name!r}")
+        image = self.existing(name, label) if isinstance(name, str) else None
+        if image is None and need_image:
+            return None
+        stated = values.size()
+        size, upright = _pixel_size(image, stated, label)
+        intrinsics = values.intrinsics(*(have or want for have, want in zip(stated, size, strict=True)))
+        model, coefficients = values.distortion()
+        return _Shot(
+            frame=self._frame(image, upright, values, label),
+            splits=self._splits(name),
+            intrinsics=_rescaled(intrinsics, stated, size),
+            world_from_camera=values.world_from_camera(),
+            size=size,
+            model=model,
+            coefficients=coefficients,
+            bounds=(values.number("near"), values.number("far")),
+        )
+
+    def _splits(self, name: str | None) -> list[str]:
+        if name is None or not self.named_splits:
+            return [split for split, file in SPLIT_FILES.items() if file == self.path.name]
+        return [split for split, names in self.named_splits.items() if os.path.normpath(name) in names]
+
+    def _frame(self, image: Path | None, upright: bool, values: "_Values", label: str) -> Frame:
+        depth, scale = values.get("depth_file_path"), values.number("depth_unit_scale_factor")
+        if depth is None:
+            depth, scale = values.get("depth_path"), values.number("integer_depth_scale")
+        scale = MILLIMETRE if scale is None else scale
+        if depth is not None and not scale > 0:
+            raise ValueError(f"{label}: expected a positive depth scale, got {scale}")
+        return Frame(
+            image=image if image is not None else self.folder,
+            upright=upright,
+            background=values.background(),
+            depth=self._extra(depth, label, "depth"),
+            depth_scale=scale,
+            mask=self._extra(values.get("mask_path"), label, "mask"),
+        )
+
+    def _extra(self, text: str | None, label: str, kind: str) -> Path | None:
+        path = self.existing(text, label) if text else None
+        if text and path is None:
+            log.warning("%s: its %s file %s does not exist: left out", label, kind, text)
+        return path
+
+
+class _Values:
+    """The values of one frame, shared ones included, read with errors that name the frame."""
+
+    def __init__(self, values: dict, label: str):
+        self.values, self.label = values, label
+        self.get = values.get
+
+    def number(self, key: str) -> float | None:
+        value = self.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{self.label}: expected a finite number {key}, got {value!r}")
+        return float(value)
+
+    def size(self) -> tuple[int | None, int | None]:
+        """Stated (height, width)."""
+        numbers = [self.number("h"), self.number("w")]
+        for key, number in zip("hw", numbers, strict=True):
+            if number is not None and (number < 1 or number != int(number)):
+                raise ValueError(f"{self.label}: expected a whole positive {key}, got {number}")
+        height, width = (None if number is None else int(number) for number in numbers)
+        return height, width
+
+    def _focal(self, axis: str, pixels: int) -> float | None:
+        """Focal length in pixels, 0.5 pixels / tan(0.5 angle) where an angle is given (`x_fov` is in degrees)."""
+        focal, angle, degrees = (self.number(key.format(axis)) for key in ("fl_{}", "camera_angle_{}", "{}_fov"))
+        if focal is None:
+            angle = math.radians(degrees) if angle is None and degrees is not None else angle
+            if angle is None:
+                return None
+            if not 0 < angle < math.pi:
+                raise ValueError(f"{self.label}: expected a field of view between 0 and pi, got {angle}")
+            focal = 0.5 * pixels / math.tan(0.5 * angle)
+        if not focal > 0:
+            raise ValueError(f"{self.label}: expected a positive focal length fl_{axis}, got {focal}")
+        return focal
+
+    def intrinsics(self, height: int, width: int) -> np.ndarray:
+        """(3, 3) in pixels of an image of this size; one focal length stands for both, the centre for cx and cy."""
+        focal_x, focal_y = self._focal("x", width), self._focal("y", height)
+        if focal_x is None and focal_y is None:
+            raise ValueError(f"{self.label}: expected fl_x, camera_angle_x or x_fov, got none of them")
+        focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
+        center_x, center_y = self.number("cx"), self.number("cy")
+        center_x = 0.5 * width if center_x is None else center_x
+        center_y = 0.5 * height if center_y is None else center_y
+        return np.array([[focal_x, 0.0, center_x], [0.0, focal_y, center_y], [0.0, 0.0, 1.0]])
+
+    def distortion(self) -> tuple[str, list[float]]:
+        """Lens model ("opencv" or "fisheye") and its coefficients, zero where not stated."""
+        name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if self.get("is_fisheye") else "OPENCV")).upper()
+        if name not in PERSPECTIVE + FISHEYE or any(self.get(key) for key in UNSUPPORTED):
+            known = ", ".join(PERSPECTIVE + FISHEYE)
+            raise ValueError(f"{self.label}: expected a camera_model of {known}; got {name} or a panorama")
+        model = "fisheye" if name in FISHEYE else "opencv"
+        for key in {"k4", "p1", "p2"} - set(COEFFICIENTS[model]):
+            if self.number(key):
+                raise ValueError(f"{self.label}: {name} has no coefficient {key}, got {self.number(key)}")
+        return model, [self.number(key) or 0.0 for key in COEFFICIENTS[model]]
+
+    def world_from_camera(self) -> np.ndarray:
+        """(4, 4), OpenCV axes; the rotation must be one within 1e-3 and is projected to the nearest."""
+        try:
+            matrix = np.array(self.get("transform_matrix"), dtype=np.float64)
+        except (TypeError, ValueError):
+            matrix = np.empty(0)
+        if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+            got = f"shape {matrix.shape}" if matrix.size == 0 or np.isfinite(matrix).all() else "NaN or infinity"
+            raise ValueError(f"{self.label}: expected a finite transform_matrix (4, 4), got {got}")
+        if matrix.shape == (4, 4) and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+            raise ValueError(f"{self.label}: expected the last row of transform_matrix to be 0 0 0 1, got {matrix[3]}")
+        result = np.eye(4)
+        result[:3] = matrix[:3] @ OPENCV_FROM_OPENGL
+        rotation = torch.from_numpy(result[:3, :3])
+        result[:3, :3] = project_to_rotation(rotation, name=f"{self.label}: transform_matrix").numpy()
+        return result
+
+    def background(self) -> tuple[float, float, float]:
+        value = self.get("background", self.get("background_color", WHITE))
+        value = NAMED_BACKGROUNDS.get(value, value) if isinstance(value, str) else value
+        numbers = isinstance(value, (list, tuple)) and len(value) == 3
+        if not numbers or not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in value):
+            raise ValueError(
+                f"{self.label}: expected background white, black or three numbers in [0, 1], got {value!r}"
+            )
+        return float(value[0]), float(value[1]), float(value[2])
+
+
+def _pixel_size(image: Path | None, stated: tuple[int | None, int | None], label: str) -> tuple[tuple[int, int], bool]:
+    """(height, width) of the pixels to be read, and whether EXIF orientation is applied to them.
+
+    Intrinsics that state the size of the stored pixels, not of the upright picture, were made without regard to the
+    EXIF orientation: then the pixels stay as stored, so that image and camera agree.
+    """
+    if image is None:
+        if None in stated:
+            raise ValueError(f"{label}: expected w and h, as its image does not exist, got none")
+        return stated, True
+    stored, upright = image_size(image)
+    for matches in (lambda size, wanted: size == wanted, same_aspect):
+        for size, turn in ((upright, True), (stored, False)):
+            wanted = tuple(have or value for have, value in zip(stated, size, strict=True))
+            if matches(size, wanted):
+                return size, turn
+    raise ValueError(f"{label}: expected height and width {stated} or the same aspect, got {upright} in {image}")
+
+
+def _rescaled(intrinsics: np.ndarray, stated: tuple[int | None, int | None], size: tuple[int, int]) -> np.ndarray:
+    """Intrinsics stated for one size in pixels of another, scaled by the exact ratio of each axis."""
+    height, width = (have / (want or have) for have, want in zip(size, stated, strict=True))
+    return np.diag([width, height, 1.0]) @ intrinsics
