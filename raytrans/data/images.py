@@ -130,7 +130,7 @@ def read_image(
 
 
 def read_depth(path: Path, scale: float) -> Float[Tensor, "height width"]:
-    """Depth scale * stored value from a 16-bit (or 32-bit) grey image or a .npy file; NaN where it is 0 or not finite."""
+    """Depth scale * stored value of a 16-bit (or 32-bit) grey image or a .npy file; NaN where 0 or not finite."""
     if path.suffix.lower() == ".npy":
         values = _read_npy(path)
     else:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 
-ANGLE = math.radians(15)  # parallax that costs as much as leaving the image by one field of view
-INVERSE_DEPTHS = (2.0, 1.0, 0.5)  # over the depth of the focus
+ANGLE = math.radians(20)  # parallax that costs as much as leaving the image by one field of view
+INVERSE_DEPTHS = (1.0, 0.5)  # over the depth of the focus; nearer points made worse choices on real photos
 NEAREST_FOCUS = 0.25  # of the rig's size
 PULL = 1e-3  # of a nearly parallel rig, whose focus is noise, to its own size; in squared sines
 TIE = 1e-9
 
 
 def focus_depth(cameras: Cameras, camera: Cameras) -> Float[Tensor, ""]:
-    """Depth along the axis of `camera` that lies closest to the axes of `cameras`, at least a quarter of the rig's size.
+    """Depth along the axis of `camera` closest to the axes of `cameras`, at least a quarter of the rig's size.
 
     Least squares over the sources of the distance between their axes and the point c + t d; the rig's size is the
     median distance of their centres from c (0 where all coincide). Parallel axes give the size.
@@ -36,9 +36,9 @@ def focus_depth(cameras: Cameras, camera: Cameras) -> Float[Tensor, ""]:
 def costs(cameras: Cameras, camera: Cameras) -> Float[Tensor, " views"]:
     """Cost of every view as a source for `camera`; a mean over points p_k of the target's axis of
 
-        parallax / 15 degrees + (angle off the source's axis / its half field of view)^2 / 2 + |log distance ratio| / 2
+        parallax / 20 degrees + (angle off the source's axis / its half field of view)^2 / 2 + |log distance ratio| / 2
 
-    with p_k at 1/2, 1 and 2 times the depth of the focus. Points are homogeneous, d + s (c - c_i) at inverse depth s,
+    with p_k at 1 and 2 times the depth of the focus. Points are homogeneous, d + s (c - c_i) at inverse depth s,
     so cameras at one place are compared by their axes. Nothing depends on world frame, scale, or roll.
     """
     depth = focus_depth(cameras, camera)

@@ -55,7 +55,7 @@ class Views:
         """Image (H, W, 3) of one view."""
         return self.images[index]
 
-    def __getitem__(self, index: int | slice | Sequence[int]) -> "Views":
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Views":
         """The views at an index, a slice or a list of indices; one index gives a batch of one."""
         positions = torch.arange(len(self))[index].reshape(-1).tolist()
         return Views([self.images[i] for i in positions], self.cameras[positions])

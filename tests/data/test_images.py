@@ -133,7 +133,8 @@ def test_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    stored = cv2.imread(str(tmp_path / "a.jpg"), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) / 255.0
+    raw = cv2.imread(str(tmp_path / "a.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    stored = raw[..., ::-1] / 255.0
     upright = TURNS[orientation](stored)
     assert image_size(tmp_path / "a.jpg") == ((32, 48), upright.shape[:2])
     np.testing.assert_allclose(read_image(tmp_path / "a.jpg").numpy(), upright, atol=0.02)
