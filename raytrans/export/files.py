@@ -1,0 +1,217 @@
+"""Writers of files, each atomic: a reader sees the old file or the whole new one, never a part."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytrans.geometry.cameras import Cameras
+
+OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+LENSES = {"opencv": ("OPENCV", ("k1", "k2", "p1", "p2", "k3")), "fisheye": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4"))}
+UNKNOWN_COLOR = (0, 0, 0)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it when the block ends well and is removed when it fails.
+
+    Makes the folder where it is missing. Raises OSError naming `path` where it cannot be written (a full disk).
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600, which others could not read
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, on the disk before they take the place of the old file."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON; tensors, arrays and paths are turned into plain values, NaN and infinity into null."""
+    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_npy(path: str | Path, array: Tensor | np.ndarray, dtype: type = np.float32) -> None:
+    """Write an array as .npy, float32 unless told otherwise."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, _numpy(array).astype(dtype))
+
+
+def _numpy(array: Tensor | np.ndarray) -> np.ndarray:
+    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+
+
+def _quantised(image: Tensor | np.ndarray, bits: int) -> np.ndarray:
+    """Whole numbers of 8 or 16 bits: floats in [0, 1] are clamped, scaled and rounded; whole numbers stay."""
+    pixels = _numpy(image)
+    if bits not in (8, 16):
+        raise ValueError(f"bits: expected 8 or 16, got {bits}")
+    if pixels.ndim not in (2, 3) or pixels.ndim == 3 and pixels.shape[-1] not in (3, 4):
+        raise ValueError(f"image: expected (H, W), (H, W, 3) or (H, W, 4), got shape {pixels.shape}")
+    top, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    if np.issubdtype(pixels.dtype, np.floating):
+        if np.isnan(pixels).any():
+            raise ValueError("image: expected numbers, got NaN")
+        return np.round(pixels.astype(np.float64).clip(0, 1) * top).astype(kind)
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > top:
+        raise ValueError(f"image: expected whole numbers from 0 to {top}, got {pixels.min()} to {pixels.max()}")
+    return pixels.astype(kind)
+
+
+def write_png(path: str | Path, image: Tensor | np.ndarray, bits: int = 8) -> None:
+    """Write an image (H, W), (H, W, 3) or (H, W, 4) of floats in [0, 1], or of whole numbers as they are."""
+    import cv2
+
+    pixels = _quantised(image, bits)
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
+    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not done:
+        raise OSError(f"{path}: the image could not be encoded as PNG")
+    write_bytes(path, content.tobytes())
+
+
+def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) -> None:
+    """Write depth as a 16-bit PNG of depth / scale, 0 where unknown; deeper than 65535 * scale is unknown too."""
+    if not scale > 0:
+        raise ValueError(f"scale: expected a positive number, got {scale}")
+    steps = np.round(_numpy(depth).astype(np.float64) / scale)
+    known = np.isfinite(steps) & (steps >= 1) & (steps <= 65535)
+    write_png(path, np.where(known, steps, 0).astype(np.int64), bits=16)
+
+
+def depth_colors(depth: Tensor | np.ndarray, near: float | None = None, far: float | None = None) -> np.ndarray:
+    """Depth (H, W) as colours (H, W, 3) uint8: the turbo map over 1/depth, near red, far blue, black where unknown.
+
+    `near` and `far` are the ends of the scale; by default the 2nd and 98th percentile of what is known.
+    """
+    import cv2
+
+    values = _numpy(depth).astype(np.float64)
+    known = np.isfinite(values) & (values > 0)
+    if not known.any():
+        return np.zeros((*values.shape, 3), np.uint8)
+    inverse = np.divide(1.0, values, where=known, out=np.zeros_like(values))
+    low = 1 / far if far else np.percentile(inverse[known], 2)
+    high = 1 / near if near else np.percentile(inverse[known], 98)
+    share = (inverse - low) / (high - low) if high > low else np.full_like(values, 0.5)
+    colors = cv2.applyColorMap(np.round(share.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(known[..., None], colors, np.array(UNKNOWN_COLOR, np.uint8))
+
+
+def write_video(path: str | Path, frames: Iterable[Tensor | np.ndarray], fps: float | int = 24) -> None:
+    """Write frames (H, W, 3), floats in [0, 1] or uint8, all of one size, as H.264 in MP4.
+
+    The format wants even sides: an odd one gets its last row or column twice. Raises ValueError for no frames or
+    frames of different sizes.
+    """
+    import imageio_ffmpeg
+
+    with replacing(path) as temporary:
+        writer, size = None, None
+        try:
+            for frame in frames:
+                pixels = _quantised(frame, 8)
+                if size is None:
+                    size = pixels.shape
+                    even = (size[1] + size[1] % 2, size[0] + size[0] % 2)
+                    writer = imageio_ffmpeg.write_frames(
+                        str(temporary), even, fps=fps, codec="libx264", quality=8, macro_block_size=1
+                    )
+                    writer.send(None)
+                if pixels.shape != size or pixels.ndim != 3 or size[2] != 3:
+                    raise ValueError(f"frames: expected all of shape {size[:2]} and 3 colours, got {pixels.shape}")
+                padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
+                writer.send(np.ascontiguousarray(np.pad(pixels, padding, mode="edge")))
+        finally:
+            if writer is not None:
+                writer.close()
+        if size is None:
+            raise ValueError("frames: expected at least one, got none")
+
+
+def write_transforms(
+    path: str | Path,
+    cameras: Cameras,
+    images: Sequence[str],
+    depths: Sequence[str | None] | None = None,
+    depth_scale: float = 1.0,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Write cameras as a nerfstudio `transforms.json` (OpenGL axes), so that the folder is a scene again.
+
+    images and depths: file paths relative to the folder of the json; depth_scale: units of the poses per stored depth
+    value. Intrinsics, size, lens, near and far go with every frame. `extra` holds further top-level keys.
+    """
+    lens = cameras.distortion
+    if len(images) != len(cameras) or depths is not None and len(depths) != len(cameras):
+        raise ValueError(f"images, depths: expected {len(cameras)} names, got {len(images)}, {len(depths or ())}")
+    model = "PINHOLE" if lens is None else LENSES[lens.model][0]
+    frames = [_frame(camera, image) for camera, image in zip(cameras, images, strict=True)]
+    top: dict[str, object] = {"camera_model": model, **(extra or {})}
+    if depths is not None:
+        top["depth_unit_scale_factor"] = depth_scale
+        for frame, depth in zip(frames, depths, strict=True):
+            frame |= {} if depth is None else {"depth_file_path": depth}
+    write_json(path, {**top, "frames": frames})
+
+
+def _frame(camera: Cameras, image: str) -> dict[str, object]:
+    intrinsics = camera.intrinsics
+    if intrinsics[0, 1].abs() > 1e-9 * intrinsics[0, 0]:
+        raise ValueError(f"cameras: the format holds no skew, got {intrinsics[0, 1].item()}")
+    frame: dict[str, object] = {"file_path": image, "w": int(camera.width), "h": int(camera.height)}
+    frame |= {"fl_x": intrinsics[0, 0], "fl_y": intrinsics[1, 1], "cx": intrinsics[0, 2], "cy": intrinsics[1, 2]}
+    if camera.distortion is not None:
+        names = LENSES[camera.distortion.model][1]
+        frame |= dict(zip(names, torch.as_tensor(camera.distortion.coefficients).tolist(), strict=False))
+    frame |= {name: value for name in ("near", "far") if (value := getattr(camera, name)) is not None}
+    return {**frame, "transform_matrix": camera.world_from_camera.cpu().numpy() @ OPENGL_FROM_OPENCV}
