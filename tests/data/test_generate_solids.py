@@ -13,7 +13,7 @@ def _built(kind, center=(0, 0, 0), half=(1, 1, 1), rotation=None):
     layout = Layout(np.random.default_rng(0))
     layout.pictures = [np.full((256, 256, 3), 0.5, np.float32)]
     layout.add(kind, center, half, Material(0), rotation)
-    return layout.built()[0]
+    return layout.built()
 
 
 def _rays(count, rng, reach=3.0):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from raytrans.data.generate.solids import PLANE, ROOM, SPHERE, Solids
-from raytrans.data.generate.textures import Atlas, draw_texture, random_color
+from raytrans.data.generate.textures import draw_texture, random_color
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Layout:
     radius: float = 1.0
     pictures: list[np.ndarray] = field(default_factory=list)
     solids: list[tuple] = field(default_factory=list)
+    meshes: list[tuple] = field(default_factory=list)
+    clouds: int = 0
 
     def picture(self, styles: dict[str, float]) -> int:
         """Draw a texture of a style chosen by weight; returns its number."""
@@ -65,25 +67,28 @@ class Layout:
         reach = [s[2].max() if s[0] == SPHERE else np.linalg.norm(s[2]) for s in kept]
         return np.array([s[1] for s in kept]).reshape(-1, 3), np.array(reach)
 
-    def place(self, half: np.ndarray, spread: float, tries: int = 30) -> np.ndarray | None:
+    def place(
+        self, half: np.ndarray, spread: float, rng: np.random.Generator | None = None, tries: int = 30
+    ) -> np.ndarray | None:
         """A free place (2,) on the ground near the target for an object of horizontal half axes `half`, or None."""
+        rng = rng or self.rng
         centers, reach = self.bounds()
         own = np.hypot(half[0], half[1])
         for _ in range(tries):
-            angle, away = self.rng.uniform(0, 2 * np.pi), spread * np.sqrt(self.rng.uniform())
+            angle, away = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.uniform())
             spot = self.target[:2] + away * np.array([np.cos(angle), np.sin(angle)])
             if all(np.linalg.norm(centers[:, :2] - spot, axis=1) > 0.8 * (own + reach)):
                 return spot
         return None
 
-    def built(self) -> tuple[Solids, Atlas]:
-        """Tensors of all solids (sorted by kind, float64) and of the textures."""
+    def built(self) -> Solids:
+        """All solids as float64 tensors, sorted by kind."""
         ordered = sorted(self.solids, key=lambda solid: solid[0])
         kind, center, half, rotation, material = (list(column) for column in zip(*ordered, strict=True))
         linear = np.stack([r.T / h[:, None] for r, h in zip(rotation, half, strict=True)])
         shift = -np.einsum("pij,pj->pi", linear, np.stack(center))
         offset = np.random.default_rng(len(kind)).uniform(0, 1, (len(kind), 2))
-        solids = Solids(
+        return Solids(
             kind=torch.tensor(kind),
             linear=torch.from_numpy(linear),
             shift=torch.from_numpy(shift),
@@ -95,7 +100,6 @@ class Layout:
             shininess=torch.tensor([float(m.shininess) for m in material], dtype=torch.float64),
             counts=tuple(kind.count(k) for k in range(ROOM + 1)),
         )
-        return solids, Atlas.build(self.pictures)
 
 
 def daylight(rng: np.random.Generator) -> Light:

@@ -1,6 +1,8 @@
 """Generated scenes: images of known cameras with exact depth, drawn by seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, haar
+from raytrans.data.generate.meshes import add_meshes
 from raytrans.data.generate.rigs import Shots, easy_rig, full_rig
 from raytrans.data.generate.shading import Stage, shade
-from raytrans.data.generate.solids import intersect
 from raytrans.data.generate.themes import THEMES, easy
 from raytrans.geometry.cameras import Cameras
 
@@ -42,6 +44,7 @@ def generated_scene(
     size: tuple[int, int] | None = (64, 64),
     count: int = 10,
     device: torch.device | str | None = None,
+    meshes: Sequence[str | Path] = (),
 ) -> GeneratedScene:
     """Draw scene number `seed`: `count` views of `size` (H, W) pixels, the same for the same arguments.
 
@@ -50,24 +53,28 @@ def generated_scene(
     regions; arcs, spheres and forward-facing rigs, roll, several focal lengths), in a world frame of random rotation,
     origin and scale. `size=None` draws a size around 64 pixels for every view. All random numbers are drawn on the CPU.
 
+    `meshes` are .glb files of which one to three join the scene (needs trimesh and embreex).
+
     Raises:
-        ValueError: unknown `kind`, `count` below one, sizes below one.
+        ValueError: unknown `kind`, `count` below one, sizes below one, a mesh that cannot be read.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {sorted(_KINDS)}, got {kind!r}")
     if count < 1 or (size is not None and min(size) < 1):
         raise ValueError(f"count and size: expected at least 1, got count={count}, size={size}")
-    streams = [np.random.default_rng([seed, _KINDS[kind], stream]) for stream in range(3)]
+    streams = [np.random.default_rng([seed, _KINDS[kind], stream]) for stream in range(4)]
     shots = None
     while shots is None:
         layout, theme = _drawn_layout(streams[0], kind)
-        solids, atlas = layout.built()
+        if meshes:
+            add_meshes(layout, theme, meshes, streams[3])
+        solids = layout.built()
         if kind == "easy":
             shots = easy_rig(streams[1], count, size or (64, 64), layout, solids)
         else:
             tries = (full_rig(streams[1], count, size, theme, layout, solids) for _ in range(4))
             shots = next((rig for rig in tries if rig is not None), None)
-    stage = Stage.build(solids, atlas, layout.light, len(layout.pictures) - 1, device)
+    stage = Stage.build(layout, device)
     views = [rendered_view(stage, shots, i) for i in range(count)]
     return _assembled(views, shots, _frame(streams[2], kind), seed, theme)
 
@@ -80,7 +87,7 @@ def _drawn_layout(rng: np.random.Generator, kind: str) -> tuple[Layout, str]:
         shares = np.array([share for _, share in THEMES.values()])
         theme = str(rng.choice(list(THEMES), p=shares / shares.sum()))
         THEMES[theme][0](layout)
-    layout.picture({"noise": 1.0})  # the clouds
+    layout.clouds = layout.picture({"noise": 1.0})
     return layout, theme
 
 
@@ -101,7 +108,7 @@ def rendered_view(stage: Stage, shots: Shots, index: int) -> tuple[Float[Tensor,
     depth, color = [], []
     for pixels in _chunks(height, width, len(stage.solids), device):
         exact = pose[:3, :3] @ _camera_directions(inverse, pixels, (0.5, 0.5))
-        depth.append(intersect(stage.exact, pose[:3, 3:], exact).amin(0))
+        depth.append(stage.depth(pose[:3, 3:], exact))
         total = 0.0
         for k, offset in enumerate(_SUBPIXELS):
             direction = (pose[:3, :3] @ _camera_directions(inverse, pixels, offset)).float()
