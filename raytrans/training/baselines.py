@@ -89,7 +89,7 @@ def _box(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]
 
 
 def _nearest_depth(views: Views, camera: Cameras, step: Float[Tensor, "height width 3"]) -> float:
-    """The camera's own near, else the least depth at which half of the sources, two at least, see half of its pixels."""
+    """The camera's own near, else the least depth at which half of the sources, at least two, see half the pixels."""
     if camera.near is not None:
         return float(camera.near)
     centers = views.cameras.centers
