@@ -1,11 +1,12 @@
 """Camera rigs for generated scenes, in the canonical frame of a layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from raytrans.data.generate.layout import Layout
 from raytrans.data.generate.solids import Solids, intersect
 
 
@@ -58,7 +59,7 @@ def _inside(solids: Solids, center: torch.Tensor) -> bool:
     return bool(within | (local[len(solids) - solids.counts[5] :].abs() > 0.93).any())
 
 
-def easy_rig(rng: np.random.Generator, count: int, size: tuple[int, int], layout, solids: Solids) -> Shots:
+def easy_rig(rng: np.random.Generator, count: int, sizes: np.ndarray, layout: Layout, solids: Solids) -> Shots:
     """An upright arc of one camera within 35 degrees of a middle azimuth, three to five scene radii away."""
     focal = rng.uniform(1.0, 1.5)
     distance, middle, height = rng.uniform(3.2, 4.8), rng.uniform(0, 2 * np.pi), rng.uniform(14, 38)
@@ -73,20 +74,19 @@ def easy_rig(rng: np.random.Generator, count: int, size: tuple[int, int], layout
             if clear(solids, matrix, focal, 0.35 * away):
                 break
         matrices.append(matrix)
-    intrinsics = np.repeat(pinhole(size, focal)[None], count, 0)
-    return Shots(intrinsics, np.stack(matrices), np.repeat(np.array([size]), count, 0))
+    return Shots(np.stack([pinhole(size, focal) for size in sizes]), np.stack(matrices), sizes)
 
 
 def full_rig(
-    rng: np.random.Generator, count: int, size: tuple[int, int] | None, theme: str, layout, solids: Solids
+    rng: np.random.Generator, count: int, sizes: np.ndarray | None, theme: str, layout: Layout, solids: Solids
 ) -> Shots | None:
-    """Arc, part of a sphere or forward-facing; with roll, several focal lengths and, if `size` is None, sizes.
+    """Arc, part of a sphere or forward-facing; with roll, several focal lengths and, if `sizes` is None, sizes.
 
     None where some camera found no place with a clear view.
     """
     centers = _RIGS[_rig_name(rng, theme)](rng, count, layout)
     focal, vary, roll = rng.uniform(0.75, 1.5), rng.uniform() < 0.5, _roll_range(rng)
-    sizes = np.repeat(np.array([size]), count, 0) if size else _mixed_sizes(rng, count)
+    sizes = _mixed_sizes(rng, count) if sizes is None else sizes
     off_centre = rng.uniform() < 0.4
     matrices, intrinsics = [], []
     for i in range(count):
@@ -123,7 +123,7 @@ def _mixed_sizes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.where(rng.uniform(size=(count, 1)) < 0.5, sides, sides[:, ::-1])
 
 
-def _sphere(rng: np.random.Generator, count: int, layout):
+def _sphere(rng: np.random.Generator, count: int, layout: Layout) -> Callable[[], np.ndarray]:
     """A cap of a sphere around the target, at most half of it; lower on the ground side than a dome's top."""
     spread, middle, distance = rng.uniform(40, 180), rng.uniform(0, 2 * np.pi), rng.uniform(2.4, 4.5) * layout.radius
     azimuths = iter(np.tile(rng.permutation(np.linspace(-0.5, 0.5, count)), 30))
@@ -136,7 +136,7 @@ def _sphere(rng: np.random.Generator, count: int, layout):
     return center
 
 
-def _arc(rng: np.random.Generator, count: int, layout):
+def _arc(rng: np.random.Generator, count: int, layout: Layout) -> Callable[[], np.ndarray]:
     """A walk round the target at nearly one height; inside a room it is short and close."""
     spread, distance = rng.uniform(20, 70), rng.uniform(2.0, 4.0) * layout.radius
     lower, wobble = rng.uniform(0.08, 0.5), rng.uniform(0.02, 0.15)
@@ -150,7 +150,7 @@ def _arc(rng: np.random.Generator, count: int, layout):
     return center
 
 
-def _forward(rng: np.random.Generator, count: int, layout):
+def _forward(rng: np.random.Generator, count: int, layout: Layout) -> Callable[[], np.ndarray]:
     """Cameras on a patch of a plane, as a hand-held camera moved sideways and up."""
     distance, side, up = rng.uniform(2.0, 3.2) * layout.radius, rng.uniform(0.3, 1.0), rng.uniform(0.1, 0.45)
     lift = rng.uniform(0.15, 0.6)

@@ -41,7 +41,7 @@ class GeneratedScene:
 def generated_scene(
     seed: int,
     kind: str = "full",
-    size: tuple[int, int] | None = (64, 64),
+    size: tuple[int, int] | Sequence[tuple[int, int]] | None = (64, 64),
     count: int = 10,
     device: torch.device | str | None = None,
     meshes: Sequence[str | Path] = (),
@@ -51,17 +51,17 @@ def generated_scene(
     `easy`: solids on a textured ground under a sky, upright cameras within 35 degrees of a middle direction.
     `full`: the whole mixture (rooms, objects on white, thin structures, several layers, glossy materials, plain
     regions; arcs, spheres and forward-facing rigs, roll, several focal lengths), in a world frame of random rotation,
-    origin and scale. `size=None` draws a size around 64 pixels for every view. All random numbers are drawn on the CPU.
+    origin and scale.
 
-    `meshes` are .glb files of which one to three join the scene (needs trimesh and embreex).
+    `size` may also be one size for each view; None draws a size around 64 pixels for every view of `full`. `meshes` are
+    .glb files of which one to three join the scene (needs trimesh and embreex). Random numbers are drawn on the CPU.
 
     Raises:
-        ValueError: unknown `kind`, `count` below one, sizes below one, a mesh that cannot be read.
+        ValueError: unknown `kind`, `count` or a side below one, as many sizes as views not given, a mesh that cannot be read.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {sorted(_KINDS)}, got {kind!r}")
-    if count < 1 or (size is not None and min(size) < 1):
-        raise ValueError(f"count and size: expected at least 1, got count={count}, size={size}")
+    sizes = _checked_sizes(size, count, kind)
     streams = [np.random.default_rng([seed, _KINDS[kind], stream]) for stream in range(4)]
     shots = None
     while shots is None:
@@ -70,13 +70,25 @@ def generated_scene(
             add_meshes(layout, theme, meshes, streams[3])
         solids = layout.built()
         if kind == "easy":
-            shots = easy_rig(streams[1], count, size or (64, 64), layout, solids)
+            shots = easy_rig(streams[1], count, sizes, layout, solids)
         else:
-            tries = (full_rig(streams[1], count, size, theme, layout, solids) for _ in range(4))
+            tries = (full_rig(streams[1], count, sizes, theme, layout, solids) for _ in range(4))
             shots = next((rig for rig in tries if rig is not None), None)
     stage = Stage.build(layout, device)
     views = [rendered_view(stage, shots, i) for i in range(count)]
     return _assembled(views, shots, _frame(streams[2], kind), seed, theme)
+
+
+def _checked_sizes(size: object, count: int, kind: str) -> np.ndarray | None:
+    """Sizes (count, 2), or None where they are to be drawn."""
+    if count < 1:
+        raise ValueError(f"count: expected at least 1, got {count}")
+    if size is None and kind == "full":
+        return None
+    sizes = np.asarray((64, 64) if size is None else size)
+    if sizes.shape not in ((2,), (count, 2)) or sizes.min() < 1:
+        raise ValueError(f"size: expected (H, W) or {count} of them, each side at least 1, got {size}")
+    return np.broadcast_to(sizes, (count, 2)).copy()
 
 
 def _drawn_layout(rng: np.random.Generator, kind: str) -> tuple[Layout, str]:
