@@ -37,6 +37,13 @@ def half_angle_squares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return _dot(x - y, x - y) / 4, _dot(x + y, x + y) / 4
 
 
+def cross_directions(x: Tensor, y: Tensor) -> Tensor:
+    """x cross y of unit vectors (..., 3) as x cross (y -+ x), which keeps its digits where they are nearly parallel."""
+    x, y = torch.broadcast_tensors(x, y)
+    opposite = _dot(x, y)[..., None] < 0
+    return torch.linalg.cross(x, torch.where(opposite, y + x, y - x))
+
+
 def angle(x: Rays, y: Rays) -> Tensor:
     """Angle theta in [0, pi] of the directions: 2 atan2(|d_x - d_y|, |d_x + d_y|); its gradient is 0 at 0 and pi."""
     return 2 * torch.atan2(_safe_norm(x.direction - y.direction), _safe_norm(x.direction + y.direction))
@@ -48,12 +55,12 @@ def reciprocal_product(x: Rays, y: Rays) -> Tensor:
     Zero exactly where the lines meet or are parallel; a length. Far from the world origin the form with the anchors
     keeps digits that moments lose. Source: Pottmann and Wallner, Computational Line Geometry, section 2.1.
     """
-    return -_dot(y.anchor - x.anchor, torch.linalg.cross(x.direction, y.direction))
+    return -_dot(y.anchor - x.anchor, cross_directions(x.direction, y.direction))
 
 
 def _parallel(x: Rays, y: Rays) -> Tensor:
-    sine2 = _dot(*(torch.linalg.cross(x.direction, y.direction),) * 2)
-    return sine2 <= (8 * torch.finfo(x.dtype).eps) ** 2
+    cross = cross_directions(x.direction, y.direction)
+    return _dot(cross, cross) <= (8 * torch.finfo(x.dtype).eps) ** 2
 
 
 def distance(x: Rays, y: Rays) -> Tensor:
@@ -61,7 +68,7 @@ def distance(x: Rays, y: Rays) -> Tensor:
 
     |w . n| for skew lines, |w - (w . d) d| for parallel ones.
     """
-    w, c = y.anchor - x.anchor, torch.linalg.cross(x.direction, y.direction)
+    w, c = y.anchor - x.anchor, cross_directions(x.direction, y.direction)
     parallel = _parallel(x, y)
     safe = torch.where(parallel[..., None], torch.zeros_like(c), c)
     skew = _dot(w, safe).abs() / torch.where(parallel, torch.ones_like(c[..., 0]), _safe_norm(safe))
@@ -77,7 +84,7 @@ def feet(x: Rays, y: Rays) -> tuple[Tensor, Tensor]:
     """
     w = y.anchor - x.anchor
     a, b, cosine = _dot(w, x.direction), _dot(w, y.direction), _dot(x.direction, y.direction)
-    c = torch.linalg.cross(x.direction, y.direction)
+    c = cross_directions(x.direction, y.direction)
     parallel = _parallel(x, y)
     sine2 = torch.where(parallel, torch.ones_like(a), _dot(c, c))
     return (
@@ -111,8 +118,7 @@ class RayPairs:
     def of(cls, x: Rays, y: Rays, unit: Tensor | float = 1.0, softening: float = SOFTENING) -> "RayPairs":
         """Pair geometry of target rays x and source rays y, broadcast against each other."""
         w = (y.anchor - x.anchor) / torch.as_tensor(unit, dtype=x.dtype, device=x.device)[..., None]
-        c = torch.linalg.cross(*torch.broadcast_tensors(x.direction, y.direction))
-        return cls.from_frames(x.frame, y.frame, c, w, softening)
+        return cls.from_frames(x.frame, y.frame, cross_directions(x.direction, y.direction), w, softening)
 
     @classmethod
     def from_frames(cls, frame_x: Tensor, frame_y: Tensor, cross: Tensor, w: Tensor, softening: float) -> "RayPairs":
@@ -122,15 +128,23 @@ class RayPairs:
         sine2, cosine2 = half_angle_squares(dx, dy)
         s, k = sine2 + softening**2, cosine2 + softening**2
         mixed = 1 / (2 * (s * k).sqrt())
+        first = torch.complex(_dot(cross, frame_x[..., 0]) * mixed, _dot(cross, frame_x[..., 1]) * mixed)
+        second = torch.complex(_dot(cross, frame_y[..., 0]) * mixed, _dot(cross, frame_y[..., 1]) * mixed)
+        difference = torch.complex((a + d) / (2 * k), (c - b) / (2 * k))
+        total = torch.complex((a - d) / (2 * s), (b + c) / (2 * s))
+        # the vanishing one of the two is a difference of numbers near one: take it from the product of the others
+        near = cosine2 > sine2
+        total = torch.where(near, first * second * (k / cosine2.clamp_min(0.25)), total)
+        difference = torch.where(near, difference, first * second.conj() * (s / sine2.clamp_min(0.25)))
         return cls(
             cosine=cosine2 - sine2,
             reciprocal=-_dot(w, cross),
             sine2_half=sine2,
             cosine2_half=cosine2,
-            difference=torch.complex((a + d) / (2 * k), (c - b) / (2 * k)),
-            total=torch.complex((a - d) / (2 * s), (b + c) / (2 * s)),
-            first=torch.complex(_dot(cross, frame_x[..., 0]) * mixed, _dot(cross, frame_x[..., 1]) * mixed),
-            second=torch.complex(_dot(cross, frame_y[..., 0]) * mixed, _dot(cross, frame_y[..., 1]) * mixed),
+            difference=difference,
+            total=total,
+            first=first,
+            second=second,
             along_x=_dot(w, dx),
             along_y=_dot(w, dy),
             softening=softening,

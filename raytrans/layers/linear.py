@@ -15,14 +15,14 @@ def signature(name: str, *types: object, out: object) -> str:
     return f"{name}({ins} -> {str(out).replace(' ', '')})"
 
 
-def complex_matrix(weight: Float[Tensor, "*b i o 2"]) -> Float[Tensor, "*b 2i 2o"]:
+def complex_matrix(weight: Float[Tensor, "*b i o 2"]) -> Float[Tensor, "*b 2*i 2*o"]:
     """Real matrix M with interleaved(z) @ M = interleaved(z @ W), W = weight[..., 0] + i weight[..., 1]."""
     real, imaginary = weight.unbind(-1)
     rows = torch.stack([torch.stack([real, imaginary], -1), torch.stack([-imaginary, real], -1)], -3)
     return rows.flatten(-2).flatten(-3, -2)
 
 
-def real_part_matrix(weight: Float[Tensor, "*b i o 2"]) -> Float[Tensor, "*b 2i o"]:
+def real_part_matrix(weight: Float[Tensor, "*b i o 2"]) -> Float[Tensor, "*b 2*i o"]:
     """Real matrix M with interleaved(z) @ M = Re(z @ W)."""
     return torch.stack([weight[..., 0], -weight[..., 1]], -2).flatten(-3, -2)
 
