@@ -158,7 +158,8 @@ class FieldType:
 
 def as_complex(features: Tensor) -> Tensor:
     """(..., 2k) interleaved real numbers to (..., k) complex ones."""
-    return torch.view_as_complex(features.unflatten(-1, (-1, 2)).contiguous())
+    # not view_as_complex: a block may start at an odd offset
+    return torch.complex(features[..., 0::2], features[..., 1::2])
 
 
 def _parse(text: str) -> dict[tuple[int, float], int]:

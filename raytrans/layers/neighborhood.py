@@ -7,7 +7,7 @@ pairs in any order with the indices of both ends. Cost and memory of everything 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.pairs import angle, distance
@@ -58,8 +58,8 @@ class Gathered:
         return cls(targets, (*targets, size), size, None, len(targets))
 
     @classmethod
-    def from_index(cls, index: Int[Tensor, "*targets size"], sources: tuple[int, ...]) -> "Gathered":
-        """Target t sees the sources index[t], counted in the flattened shape `sources`."""
+    def from_index(cls, index: Tensor, sources: tuple[int, ...]) -> "Gathered":
+        """Target t sees the sources index[t] of the flattened shape `sources`; index has shape (*targets, K)."""
         _check_index("index", index, torch.Size(sources).numel())
         return cls(index.shape[:-1], sources, index.shape[-1], index, 0)
 
@@ -133,8 +133,8 @@ class PairList:
 
     def __init__(
         self,
-        target: Int[Tensor, " pairs"],
-        source: Int[Tensor, " pairs"],
+        target: Tensor,
+        source: Tensor,
         targets: tuple[int, ...],
         sources: tuple[int, ...],
     ):
