@@ -107,7 +107,7 @@ class Rays:
     def __repr__(self) -> str:
         return f"Rays(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device})"
 
-    def reshape(self, *batch: int) -> "Rays":
+    def reshape(self, *batch: int | tuple[int, ...]) -> "Rays":
         shape = batch[0] if len(batch) == 1 and not isinstance(batch[0], int) else batch
         return Rays(
             self.direction.reshape(*shape, 3),

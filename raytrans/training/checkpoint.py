@@ -13,6 +13,7 @@ from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 
 FORMAT = "raytrans-1"
+RELEASED = Path(__file__).parents[1] / "weights" / "small.safetensors"
 MODEL, OPTIMIZER = "model.", "optimizer."
 
 
@@ -68,6 +69,12 @@ def load_model(path: Path) -> Renderer:
         raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
     load_weights(model, tensors, path)
     return model.eval()
+
+
+def load(path: str | Path | None = None, device: torch.device | str | None = None) -> Renderer:
+    """The released model, or the one in the file (or folder holding `model.safetensors`) at `path`, on `device`."""
+    path = RELEASED if path is None else Path(path)
+    return load_model(path / "model.safetensors" if path.is_dir() else path).to(device or "cpu")
 
 
 def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> None:
