@@ -241,3 +241,7 @@ def test_annotated_shapes_are_checked():
     assert psnr(torch.zeros(4, 3), torch.ones(4, 3)) == 0
     with pytest.raises(jaxtyping.TypeCheckError, match="predicted"):
         psnr(torch.zeros(4, 2), torch.zeros(4, 2))
+
+
+def test_the_version_is_stated_once_and_again_alike():
+    assert raytrans.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
