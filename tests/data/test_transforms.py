@@ -105,6 +105,27 @@ def test_fisheye_lens(tmp_path):
     np.testing.assert_allclose(pixel_of(camera), expected, atol=1e-4)
 
 
+def test_a_fisheye_without_coefficients_is_equidistant(tmp_path):
+    meta = meta_of({"camera_model": "OPENCV_FISHEYE", "fl_x": 50.0})
+    camera = open_scene(write_scene(tmp_path, meta, size=(40, 30))).cameras[0]
+    x, y = on_image_plane()
+    bend = math.atan(math.hypot(x, y)) / math.hypot(x, y)
+    np.testing.assert_allclose(pixel_of(camera), [50 * x * bend + 20, 50 * y * bend + 15], atol=1e-5)
+
+
+@pytest.mark.parametrize("curve, model", [({"k1": 0.01}, "fisheye"), ({}, None)])
+def test_the_fisheye_flag_of_instant_ngp_needs_coefficients(tmp_path, curve, model):
+    camera = open_scene(write_scene(tmp_path, meta_of({"is_fisheye": True, "fl_x": 50.0} | curve))).cameras[0]
+    assert getattr(camera.distortion, "model", None) == model
+
+
+def test_lens_models_do_not_mix(tmp_path):
+    meta = meta_of({"fl_x": 50.0}, frames=2)
+    meta["frames"][1]["camera_model"] = "OPENCV_FISHEYE"
+    with pytest.raises(ValueError, match="camera_model: expected one lens model per scene"):
+        open_scene(write_scene(tmp_path, meta))
+
+
 def test_one_focal_length_and_no_centre(tmp_path):
     camera = open_scene(write_scene(tmp_path, meta_of({"fl_x": 50.0}), size=(40, 30))).cameras[0]
     assert camera.intrinsics.tolist() == [[50, 0, 20], [0, 50, 15], [0, 0, 1]]

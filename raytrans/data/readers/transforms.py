@@ -86,14 +86,14 @@ class _Shot:
 
 
 def _cameras(shots: list[_Shot]) -> Cameras:
-    models = {shot.model for shot in shots if any(shot.coefficients)}
+    models = {shot.model for shot in shots}
     if len(models) > 1:
         raise ValueError("camera_model: expected one lens model per scene, got perspective and fisheye frames")
-    model = models.pop() if models else shots[0].model
     distortion = None
-    if model == "fisheye" or models or any(any(shot.coefficients) for shot in shots):
-        rows = [shot.coefficients if shot.model == model else [0.0] * len(COEFFICIENTS[model]) for shot in shots]
-        distortion = Distortion(model, torch.tensor(rows, dtype=torch.float64))
+    # a fisheye without coefficients still bends: theta = r, where a pinhole has tan theta = r
+    if models == {"fisheye"} or any(any(shot.coefficients) for shot in shots):
+        rows = torch.tensor([shot.coefficients for shot in shots], dtype=torch.float64)
+        distortion = Distortion(models.pop(), rows)
     return Cameras(
         np.stack([shot.intrinsics for shot in shots]),
         np.stack([shot.world_from_camera for shot in shots]),
@@ -266,7 +266,9 @@ class _Values:
 
     def distortion(self) -> tuple[str, list[float]]:
         """Lens model ("opencv" or "fisheye") and its coefficients, zero where not stated."""
-        name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if self.get("is_fisheye") else "OPENCV")).upper()
+        # instant-ngp takes its flag for a lens only where the file gives coefficients
+        bent = self.get("is_fisheye") and any(self.number(key) for key in COEFFICIENTS["fisheye"])
+        name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if bent else "OPENCV")).upper()
         if name not in PERSPECTIVE + FISHEYE or any(self.get(key) for key in UNSUPPORTED):
             known = ", ".join(PERSPECTIVE + FISHEYE)
             raise ValueError(f"{self.label}: expected a camera_model of {known}; got {name} or a panorama")
