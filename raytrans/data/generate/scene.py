@@ -57,8 +57,29 @@ def generated_scene(
     .glb files of which one to three join the scene (needs trimesh and embreex). Random numbers are drawn on the CPU.
 
     Raises:
-        ValueError: unknown `kind`, `count` or a side below one, as many sizes as views not given, a mesh that cannot be read.
+        ValueError: unknown `kind`, `count` or a side below one, too few sizes, a mesh that cannot be read.
     """
+    drawing = drawn(seed, kind, size, count, meshes)
+    stage = Stage.build(drawing.layout, device)
+    views = [rendered_view(stage, drawing.shots, i) for i in range(count)]
+    return _assembled(views, drawing, seed)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a seed stands for before it is rendered.
+
+    Cameras are in the canonical frame, which `frame` takes to the world by rotation, translation and scale.
+    """
+
+    layout: Layout
+    shots: Shots
+    frame: tuple[np.ndarray, np.ndarray, float]
+    theme: str
+
+
+def drawn(seed: int, kind: str, size: object, count: int, meshes: Sequence[str | Path] = ()) -> Drawing:
+    """Draw a layout and cameras with a clear view of it; arguments as for `generated_scene`."""
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {sorted(_KINDS)}, got {kind!r}")
     sizes = _checked_sizes(size, count, kind)
@@ -74,9 +95,7 @@ def generated_scene(
         else:
             tries = (full_rig(streams[1], count, sizes, theme, layout, solids) for _ in range(4))
             shots = next((rig for rig in tries if rig is not None), None)
-    stage = Stage.build(layout, device)
-    views = [rendered_view(stage, shots, i) for i in range(count)]
-    return _assembled(views, shots, _frame(streams[2], kind), seed, theme)
+    return Drawing(layout, shots, _frame(streams[2], kind), theme)
 
 
 def _checked_sizes(size: object, count: int, kind: str) -> np.ndarray | None:
@@ -153,13 +172,13 @@ def _lamp(stage: Stage, sample: int) -> Float[Tensor, "3 1"]:
     return position.float().to(stage.reach.device)[:, None]
 
 
-def _assembled(views: list, shots: Shots, frame: tuple, seed: int, theme: str) -> GeneratedScene:
-    rotation, translation, scale = frame
+def _assembled(views: list, drawing: Drawing, seed: int) -> GeneratedScene:
+    shots, (rotation, translation, scale) = drawing.shots, drawing.frame
     images = [color.clamp(0, 1) for color, _ in views]
     depth = [torch.where(z.isfinite(), scale * z, torch.nan).float() for _, z in views]
-    sizes = [tuple(int(side) for side in size) for size in shots.sizes]
-    cameras = Cameras(shots.intrinsics, shots.world_from_camera, size=sizes[0] if len(set(sizes)) == 1 else shots.sizes)
+    sizes = {tuple(int(side) for side in size) for size in shots.sizes}
+    cameras = Cameras(shots.intrinsics, shots.world_from_camera, size=min(sizes) if len(sizes) == 1 else shots.sizes)
     cameras = cameras.moved(torch.from_numpy(rotation), torch.from_numpy(translation), scale)
-    if len(set(sizes)) == 1:
-        return GeneratedScene(torch.stack(images), torch.stack(depth), cameras, seed, theme)
-    return GeneratedScene(images, depth, cameras, seed, theme)
+    if len(sizes) == 1:
+        images, depth = torch.stack(images), torch.stack(depth)
+    return GeneratedScene(images, depth, cameras, seed, drawing.theme)
