@@ -1,0 +1,188 @@
+"""What the commands share: arguments, one-line errors, tables, and the facts that go beside every number."""
+
+import hashlib
+import logging
+import os
+import platform
+import resource
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import raytrans
+from raytrans.export.files import write_json
+from raytrans.rendering.renderer import Renderer
+from raytrans.training.checkpoint import RELEASED, load
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, run `main` and give its exit status.
+
+    A mistake of the caller (ValueError, OSError, out of memory, a wrong argument) becomes one line on stderr,
+    `prog: error: ...`, and status 2; Ctrl-C becomes 130.
+    """
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    parser.error = refuse
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("raytrans").setLevel(logging.INFO)
+    try:
+        return main(parser.parse_args(argv))
+    except KeyboardInterrupt:
+        return _complain(parser, "interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MISTAKE
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return _complain(parser, named, MISTAKE)
+    except ValueError as error:
+        return _complain(parser, str(error), MISTAKE)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _complain(parser, f"out of memory ({error}); try a smaller --max-size", MISTAKE)
+
+
+def _complain(parser: ArgumentParser, message: str, status: int) -> int:
+    sys.stderr.write(f"{parser.prog}: error: {' '.join(message.split())}\n")
+    return status
+
+
+def say(text: str = "") -> None:
+    """Write a line for the person at the terminal, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1, as an argparse type."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0, as an argparse type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def output_file(text: str) -> Path:
+    """A path that a file can be written to, as an argparse type."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise ArgumentTypeError(f"expected a file to write, got the folder {path}")
+    _check_parents(path.parent)
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """A folder that exists or can be made, as an argparse type; it is not made yet."""
+    path = Path(text).expanduser()
+    _check_parents(path)
+    return path
+
+
+def _check_parents(folder: Path) -> None:
+    """Refuse a folder that is, or lies below, a file; before hours of work, not after."""
+    present = next((p for p in (folder, *folder.parents) if p.exists()), None)
+    if present is not None and not present.is_dir():
+        raise ArgumentTypeError(f"expected a folder, got the file {present}")
+    if present is not None and not os.access(present, os.W_OK):
+        raise ArgumentTypeError(f"no permission to write into {present}")
+
+
+def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
+    """`--json FILE`: where to write the numbers."""
+    text = "write the numbers to this file as JSON"
+    parser.add_argument("--json", type=output_file, metavar="FILE", required=required, help=text)
+
+
+def add_checkpoint_argument(parser: ArgumentParser) -> None:
+    """`--checkpoint F` and `--device`: which weights, and where they run."""
+    text = "weights to use: a .safetensors file, or the folder of a training run (default: the released weights)"
+    parser.add_argument("--checkpoint", type=Path, metavar="F", help=text)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
+
+
+def add_source_arguments(parser: ArgumentParser, max_size: int) -> None:
+    """`--sources N` and `--max-size P`: how many source views, and how large."""
+    text = "number of source views for each rendering, chosen by the cameras alone (default: 8)"
+    parser.add_argument("--sources", type=positive_int, default=8, metavar="N", help=text)
+    text = f"long side of images in pixels; larger ones are averaged down, none is enlarged (default: {max_size})"
+    parser.add_argument("--max-size", type=positive_int, default=max_size, metavar="P", help=text)
+
+
+def load_model(arguments: Namespace) -> Renderer:
+    """The model that `--checkpoint` and `--device` name; ValueError where a GPU is asked for and there is none."""
+    device = arguments.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: expected a CUDA device for 'cuda', found none; use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(arguments.checkpoint, device)
+
+
+def checkpoint_facts(checkpoint: Path | None) -> dict[str, str]:
+    """Name and SHA-256 of the file that the weights come from."""
+    path = RELEASED if checkpoint is None else Path(checkpoint)
+    path = path / "model.safetensors" if path.is_dir() else path
+    return {"checkpoint": path.name, "checkpoint_hash": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "raytrans": raytrans.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def write_report(path: Path | None, values: object) -> None:
+    """Write the numbers of a run where `--json` said, if it did."""
+    if path is not None:
+        write_json(path, values)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as they need; text stands left, numbers right, None as '-'."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))] if cells else []
+    lines = []
+    widths = [
+        max(len(header[i]), *(len(row[i]) for row in cells)) if cells else len(header[i]) for i in range(len(header))
+    ]
+    for row in [list(header), *cells]:
+        pairs = enumerate(zip(row, widths, strict=True))
+        lines.append("  ".join(c.rjust(w) if numeric and numeric[i] else c.ljust(w) for i, (c, w) in pairs).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,9 @@
+"""Measure renderings of held-out views against three baselines."""
+
+import sys
+
+from raytrans.apps.evaluate import main, parser
+from raytrans.apps.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(main, parser()))
