@@ -6,14 +6,18 @@ from raytrans.layers.kernel import RayKernel
 from raytrans.layers.linear import TypedLinear
 from raytrans.layers.neighborhood import Gathered, PairList
 from raytrans.layers.nonlinear import Gate, TensorProduct, TypedNorm
+from raytrans.layers.points import PointKernel, PointToRayKernel, RayToPointKernel
 
 __all__ = [
     "Gate",
     "Gathered",
     "PairList",
+    "PointKernel",
+    "PointToRayKernel",
     "RayAttention",
     "RayConvolution",
     "RayKernel",
+    "RayToPointKernel",
     "TensorProduct",
     "TypedLinear",
     "TypedNorm",

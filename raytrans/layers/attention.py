@@ -5,16 +5,17 @@
 Queries, keys and values of a target transform by one unitary, so the softmax is invariant and the output is typed.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raytrans.fields.types import FieldType
-from raytrans.layers.convolution import pair_units
+from raytrans.layers.convolution import everything, pair_units
 from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
-from raytrans.layers.linear import TypedLinear, signature
-from raytrans.layers.neighborhood import Elements, Gathered
+from raytrans.layers.linear import AnyType, TypedLinear, signature
+from raytrans.layers.neighborhood import Elements
 
 
 def attend(
@@ -32,14 +33,14 @@ def attend(
     return neighborhood.sum(share.index_select(-1, heads) * values)
 
 
-def component_heads(field_type: FieldType, heads: int) -> Int[Tensor, " dim"]:
+def component_heads(field_type: AnyType, heads: int) -> Int[Tensor, " dim"]:
     """Head of every component: channels are dealt to the heads in turn, components of a channel stay together."""
     channel_heads = torch.arange(field_type.channels) % heads
     widths = torch.tensor([b.width for b in field_type.blocks for _ in range(b.multiplicity)], dtype=torch.long)
     return channel_heads.repeat_interleave(widths)
 
 
-def _shares(first: FieldType, second: FieldType) -> tuple[Tensor, Tensor]:
+def _shares(first: AnyType, second: AnyType) -> tuple[Tensor, Tensor]:
     """Where the components of two types lie in their sum, which merges equal types."""
     left, right = [], []
     for block in (first + second).blocks:
@@ -53,18 +54,19 @@ class RayAttention(nn.Module):
     """Multi-head attention of target rays over source rays, from `in_type` at sources and `query_type` at targets.
 
     Keys have the query's type. `kernel` is the class of kernels of the two spaces: rays from rays by default; those of
-    `raytrans.layers.points` make it attention between rays and points with the same code.
+    `raytrans.layers.points` make it attention between rays and points with the same code (types of points are given as
+    `PointType`).
     """
 
     def __init__(
         self,
-        in_type: FieldType | str,
-        query_type: FieldType | str,
-        out_type: FieldType | str,
+        in_type: AnyType | str,
+        query_type: AnyType | str,
+        out_type: AnyType | str,
         heads: int = 1,
         basis: int = 8,
         extras: int = 0,
-        kernel: type[nn.Module] = RayKernel,
+        kernel: Callable[..., nn.Module] = RayKernel,
     ):
         super().__init__()
         if heads < 1:
@@ -99,7 +101,7 @@ class RayAttention(nn.Module):
         zeros.
         """
         if neighborhood is None:
-            neighborhood = Gathered.dense(query.shape[:-1], features.shape[:-1])
+            neighborhood = everything(x, y)
         pairs = self.kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
         outputs = self.kernel(pairs, neighborhood.source(features), extras)
         logits = self.logits(query, outputs.index_select(-1, self.key_index), neighborhood)

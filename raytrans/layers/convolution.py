@@ -1,12 +1,13 @@
 """Convolution over any pair of spaces: sum the kernel over the sources that a target sees."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raytrans.fields.types import FieldType
 from raytrans.geometry.rays import Rays
 from raytrans.layers.kernel import Neighborhood, RayKernel
-from raytrans.layers.linear import signature
+from raytrans.layers.linear import AnyType, signature
 from raytrans.layers.neighborhood import Elements, Gathered
 
 
@@ -17,6 +18,12 @@ def pair_units(unit: Tensor | float, neighborhood: Neighborhood) -> Tensor | flo
             raise ValueError(f"unit: expected a positive length, got {unit}")
         return unit
     return neighborhood.target(unit) if unit.ndim else unit
+
+
+def everything(x: Elements, y: Elements) -> Gathered:
+    """The dense neighbourhood of rays or points (*batch, 3)."""
+    shapes = (e.shape if isinstance(e, Rays) else e.shape[:-1] for e in (x, y))
+    return Gathered.dense(*shapes)
 
 
 def convolve(
@@ -46,28 +53,37 @@ class RayConvolution(nn.Module):
         out(x) = sum_y w_y sum_b phi_b(cos theta, reciprocal/unit) [ W_b E(x, y) f(y) + W'_b E'(x, y) conj f(y) ]
 
     Equivariant to rigid motions and, as lengths are counted in `unit`, to similarities that scale the unit along.
+    `kernel` is the class of kernels of the two spaces; those of `raytrans.layers.points` make it a convolution between
+    rays and points.
     """
 
-    def __init__(self, in_type: FieldType | str, out_type: FieldType | str, basis: int = 8, extras: int = 0):
+    def __init__(
+        self,
+        in_type: AnyType | str,
+        out_type: AnyType | str,
+        basis: int = 8,
+        extras: int = 0,
+        kernel: Callable[..., nn.Module] = RayKernel,
+    ):
         super().__init__()
-        self.kernel = RayKernel(in_type, out_type, basis, extras)
+        self.kernel = kernel(in_type, out_type, basis, extras)
         self.in_type, self.out_type = self.kernel.in_type, self.kernel.out_type
 
     def forward(
         self,
-        x: Rays,
-        y: Rays,
+        x: Elements,
+        y: Elements,
         features: Float[Tensor, "... in_dim"],
         neighborhood: Neighborhood | None = None,
         unit: Tensor | float = 1.0,
         weights: Tensor | None = None,
         extras: Tensor | None = None,
     ) -> Float[Tensor, "... out_dim"]:
-        """Features (*y.shape, in_type.dim) to (*x.shape, out_type.dim).
+        """Features (*sources, in_type.dim) to (*targets, out_type.dim).
 
         The neighbourhood is dense by default; weights and extras are given per pair, weights default to the mean.
         """
-        neighborhood = Gathered.dense(x.shape, y.shape) if neighborhood is None else neighborhood
+        neighborhood = everything(x, y) if neighborhood is None else neighborhood
         return convolve(self.kernel, x, y, features, neighborhood, unit, weights, extras)
 
     def __repr__(self) -> str:

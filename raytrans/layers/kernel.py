@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from raytrans.fields.types import Block, FieldType, as_complex
 from raytrans.geometry.pairs import RayPairs
+from raytrans.geometry.spaces import FootPairs
 from raytrans.layers.linear import complex_matrix, real_part_matrix, signature
 from raytrans.layers.neighborhood import Gathered, PairList
 
 Neighborhood = Gathered | PairList
+Pairs = RayPairs | FootPairs
 
 
 class RadialNetwork(nn.Module):
@@ -91,15 +93,15 @@ class RayKernel(nn.Module):
             shape = (basis, term.source.multiplicity, term.out.multiplicity) + ((2,) if complex_weight else ())
             self.weights.append(nn.Parameter(torch.randn(shape) / math.sqrt(fan)))
 
-    def pairs(self, x: object, y: object, unit: Tensor | float) -> RayPairs:
+    def pairs(self, x: object, y: object, unit: Tensor | float) -> Pairs:
         """Geometry of targets and sources that a neighbourhood has laid on its pairs."""
         return self.geometry.of(x, y, unit)
 
-    def coefficients(self, pairs: RayPairs, extras: Tensor | None = None) -> Float[Tensor, "*pairs basis"]:
+    def coefficients(self, pairs: Pairs, extras: Tensor | None = None) -> Float[Tensor, "*pairs basis"]:
         """phi_b of every pair."""
         return self.radial(pairs.features(), extras)
 
-    def carried(self, pairs: RayPairs, features: Float[Tensor, "..."]) -> Iterator[tuple[Term, Tensor, Tensor]]:
+    def carried(self, pairs: Pairs, features: Float[Tensor, "..."]) -> Iterator[tuple[Term, Tensor, Tensor]]:
         """For every term: E f or E conj f as real numbers (*pairs, d) and the matrix (basis, d, out) that mixes it."""
         self.in_type.check(features)
         parts = {
@@ -113,7 +115,7 @@ class RayKernel(nn.Module):
                 matrix = real_part_matrix(weight) if term.out.real else complex_matrix(weight)
                 yield term, torch.view_as_real(value).flatten(-2), matrix
 
-    def forward(self, pairs: RayPairs, features: Tensor, extras: Tensor | None = None) -> Float[Tensor, "*pairs out"]:
+    def forward(self, pairs: Pairs, features: Tensor, extras: Tensor | None = None) -> Float[Tensor, "*pairs out"]:
         """k(x, y) f(y) of every pair, from features (*pairs, in_type.dim) laid on the pairs."""
         phi = self.coefficients(pairs, extras)
         out: dict[Block, Tensor] = {}
@@ -124,7 +126,7 @@ class RayKernel(nn.Module):
         return torch.cat([out[b] for b in self.out_type.blocks], -1)
 
     def summed(
-        self, pairs: RayPairs, features: Tensor, neighborhood: Neighborhood, weights: Tensor, extras=None
+        self, pairs: Pairs, features: Tensor, neighborhood: Neighborhood, weights: Tensor, extras=None
     ) -> Tensor:
         """sum_y w_y k(x, y) f(y), (*targets, out_type.dim); the sum is taken before the channels are mixed."""
         phi = self.coefficients(pairs, extras) * weights[..., None]
@@ -138,7 +140,7 @@ class RayKernel(nn.Module):
         return signature("RayKernel", self.in_type, out=self.out_type)
 
 
-def _carry(term: Term, part: Tensor, pairs: RayPairs) -> Complex[Tensor, "*pairs c"] | Float[Tensor, "*pairs c"]:
+def _carry(term: Term, part: Tensor, pairs: Pairs) -> Complex[Tensor, "*pairs c"] | Float[Tensor, "*pairs c"]:
     """E(n_out, n_in) f, or E(n_out, -n_in) conj f; an invariant that stays one needs no phase."""
     out, source = term.out, term.source
     if out.real and source.real:

@@ -6,7 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
+
+AnyType = FieldType | PointType
+
+
+def as_type(description: AnyType | str) -> AnyType:
+    """Text is read as a type on rays; types at points are given as `PointType`."""
+    return FieldType(description) if isinstance(description, str) else description
 
 
 def signature(name: str, *types: object, out: object) -> str:
@@ -33,10 +41,9 @@ class TypedLinear(nn.Module):
     A bias is added to invariants only. Raises ValueError for an output type that the input does not contain.
     """
 
-    def __init__(self, in_type: "FieldType | str", out_type: "FieldType | str", bias: bool = True):
+    def __init__(self, in_type: AnyType | str, out_type: AnyType | str, bias: bool = True):
         super().__init__()
-        self.in_type = FieldType(in_type) if isinstance(in_type, str) else in_type
-        self.out_type = FieldType(out_type) if isinstance(out_type, str) else out_type
+        self.in_type, self.out_type = as_type(in_type), as_type(out_type)
         self.weights = nn.ParameterList()
         self.bias = None
         for block in self.out_type.blocks:

@@ -8,32 +8,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytrans.fields.types import FieldType
-from raytrans.layers.linear import complex_matrix, real_part_matrix, signature
+from raytrans.layers.linear import AnyType, as_type, complex_matrix, real_part_matrix, signature
+
+
+def _invariants(field_type: AnyType) -> int:
+    return sum(block.multiplicity for block in field_type.blocks if block.invariant)
 
 
 class TypedNorm(nn.Module):
     """Layer norm per type: invariants (f - mean)/std, other types z / rms of |z| over the channels of that type.
 
-    One learnable scale per channel, a bias for invariants. Features carry no length, so eps is a pure number.
+    For types on rays and, given as `PointType`, at points. One learnable scale per channel, a bias for invariants.
+    Features carry no length, so eps is a pure number.
     """
 
-    def __init__(self, in_type: FieldType | str, eps: float = 1e-5):
+    def __init__(self, in_type: AnyType | str, eps: float = 1e-5):
         super().__init__()
-        self.in_type = self.out_type = FieldType(in_type)
+        self.in_type = self.out_type = as_type(in_type)
         self.eps = eps
         self.scales = nn.ParameterList([nn.Parameter(torch.ones(b.multiplicity)) for b in self.in_type.blocks])
-        self.bias = nn.Parameter(torch.zeros(self.in_type.count(0)))
+        self.bias = nn.Parameter(torch.zeros(_invariants(self.in_type)))
 
     def forward(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         self.in_type.check(features)
         parts = []
         for block, scale in zip(self.in_type.blocks, self.scales, strict=True):
             part = features[..., block.slice]
-            if block.real:
+            if block.invariant:
                 part = functional.layer_norm(part, (block.multiplicity,), scale, self.bias, self.eps)
             else:
                 square = part.square().sum(-1, keepdim=True) / block.multiplicity
-                part = part * (square + self.eps).rsqrt() * scale.repeat_interleave(2)
+                part = part * (square + self.eps).rsqrt() * scale.repeat_interleave(block.width)
             parts.append(part)
         return torch.cat(parts, -1)
 
@@ -44,27 +49,31 @@ class TypedNorm(nn.Module):
 class Gate(nn.Module):
     """SiLU on invariants, z -> z sigmoid(g) on every other channel, g = linear(invariants, |z|).
 
-    |z| is sqrt(|z|^2 + eps), so that gradients exist at z = 0; with no invariants the gates read the norms alone.
+    |z| is sqrt(|z|^2 + eps), so that gradients exist at z = 0; with no invariants the gates read the norms alone. For
+    types on rays and, given as `PointType`, at points.
     """
 
-    def __init__(self, in_type: FieldType | str, eps: float = 1e-5):
+    def __init__(self, in_type: AnyType | str, eps: float = 1e-5):
         super().__init__()
-        self.in_type = self.out_type = FieldType(in_type)
+        self.in_type = self.out_type = as_type(in_type)
         self.eps = eps
-        self.invariants = self.in_type.count(0)
+        self.invariants = _invariants(self.in_type)
         self.typed = self.in_type.channels - self.invariants
         self.gates = nn.Linear(self.in_type.channels, self.typed) if self.typed else None
 
     def forward(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         self.in_type.check(features)
         # ascending order of types puts the invariants first
-        invariants, rest = features[..., : self.invariants], features[..., self.invariants :]
+        invariants = features[..., : self.invariants]
         if self.gates is None:
             return functional.silu(invariants)
-        pairs = rest.unflatten(-1, (-1, 2))
-        norms = (pairs.square().sum(-1) + self.eps).sqrt()
-        gates = torch.sigmoid(self.gates(torch.cat([invariants, norms], -1)))
-        return torch.cat([functional.silu(invariants), (pairs * gates[..., None]).flatten(-2)], -1)
+        blocks = [b for b in self.in_type.blocks if not b.invariant]
+        parts = [features[..., b.slice].unflatten(-1, (-1, b.width)) for b in blocks]
+        norms = [(p.square().sum(-1) + self.eps).sqrt() for p in parts]
+        gates = torch.sigmoid(self.gates(torch.cat([invariants, *norms], -1)))
+        gates = gates.split([b.multiplicity for b in blocks], -1)
+        gated = [(p * g[..., None]).flatten(-2) for p, g in zip(parts, gates, strict=True)]
+        return torch.cat([functional.silu(invariants), *gated], -1)
 
     def __repr__(self) -> str:
         return signature("Gate", self.in_type, out=self.out_type)
