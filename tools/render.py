@@ -2,8 +2,8 @@
 
 import sys
 
-from raytrans.apps.render import main, parser
 from raytrans.apps.cli import run
+from raytrans.apps.render import main, parser
 
 if __name__ == "__main__":
     sys.exit(run(main, parser()))

@@ -1,0 +1,54 @@
+"""Views of a scene at the size they are worked on, and which of them render which."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from torch import Tensor
+
+from raytrans.data.images import bounded_size, resize_nearest
+from raytrans.data.scene import Scene
+from raytrans.data.views import Views
+from raytrans.geometry.cameras import Cameras
+
+KEPT_IMAGES = 32
+
+
+class Capture:
+    """A scene at `max_size` with `count` source views for every rendering, never one that is held out."""
+
+    def __init__(self, scene: Scene, count: int, max_size: int):
+        self.scene, self.count, self.max_size = scene, count, max_size
+        self.load = lru_cache(KEPT_IMAGES)(self._load)
+
+    def _load(self, index: int) -> Views:
+        return self.scene.views([index], self.max_size)
+
+    def camera(self, index: int) -> Cameras:
+        """Camera of one view at the working size."""
+        return self.fitted(self.scene.cameras[index])
+
+    def fitted(self, camera: Cameras) -> Cameras:
+        """Any camera with its long side at most `max_size`."""
+        return camera.resized(*bounded_size(int(camera.height), int(camera.width), self.max_size))
+
+    def image(self, index: int) -> Tensor:
+        """Image (H, W, 3) of one view at the working size."""
+        return self.load(index).image(0)
+
+    def depth(self, index: int) -> Tensor | None:
+        """z-depth (H, W) of one view at the working size, the value at each pixel's centre, or None."""
+        depth, camera = self.scene.depth(index), self.camera(index)
+        return None if depth is None else resize_nearest(depth, camera.height, camera.width)
+
+    def sources(self, camera: Cameras, own: int | None = None) -> list[int]:
+        """Indices of the training views nearest to `camera`, in order of index, without the view `own` itself."""
+        usable = set(self.scene.split("train")) - {own}
+        if not usable:
+            raise ValueError(f"{self.scene.path}: no view is left to render from ({len(self.scene)} in all)")
+        exclude = [i for i in range(len(self.scene)) if i not in usable]
+        return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
+
+    def views(self, indices: Sequence[int]) -> Views:
+        """Source views at the working size."""
+        parts = [self.load(i) for i in indices]
+        return Views([part.image(0) for part in parts], Cameras.stack([part.cameras[0] for part in parts]))
