@@ -69,7 +69,7 @@ def to_pytorch3d(intrinsics: Array, world_from_camera: Array, size: Any, in_ndc:
     Camera axes are x left, y up, z forward and points are rows: X_camera = X_world R + T, hence with the OpenCV
     camera_from_world (R_c, t_c) and F = diag(-1, -1, 1): R = R_c^T F, T = F t_c. Screen space has focal lengths and
     principal point in pixels as they are; NDC has, with s = min(H, W), f 2/s and -(p - (W, H)/2) 2/s: the shorter
-    side spans [-1, 1], x to the left and y up. size (H, W), or (..., 2) of one camera each, becomes image_size (..., 2).
+    side spans [-1, 1], x to the left and y up. size (H, W), or (..., 2) with one for each camera, is image_size.
     PyTorch3D wants a leading batch axis. Raises ValueError for skew, which it does not have.
     Source: PyTorch3D, docs/notes/cameras.md.
     """

@@ -1,0 +1,228 @@
+"""Camera paths for videos: orbits, spirals and interpolations, and the pose that looks at a point.
+
+Paths are covariant: the path of moved cameras is the moved path, under rotation, translation and scale. Nothing reads a
+world axis or an absolute length: up is the mean of the cameras' up vectors, lengths are those of the rig itself.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.conversions import quaternion
+from raytrans.geometry.coverage import Region
+from raytrans.geometry.rigid import rigid, rotation_from_axis_angle
+
+Array = Tensor | np.ndarray | Sequence
+
+NEARLY_PARALLEL = 1e-4  # mean squared sine between optical axes below which they do not fix a point
+SEEING = 0.75  # share of the cameras that must see the point their axes meet at
+ONE_WAY = 0.85  # length of the mean optical axis above which a rig looks one way (0.85: uniform within 45 degrees)
+COMPANY = 0.6  # radians between axes of cameras that a spiral takes together where the rig looks all ways
+COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
+
+
+def look_at(center: Array, target: Array, up: Array) -> Float[Tensor, "*batch 4 4"]:
+    """world_from_camera at `center`, z axis towards `target`, y axis opposite to `up` as far as z allows.
+
+    Points and direction (..., 3), batches broadcast; z = t - c, x = z x up, y = z x x, normalised. Raises ValueError
+    where centre and target coincide or `up` is parallel to the line of sight.
+    """
+    center, target, up = (_points(v, n) for v, n in ((center, "center"), (target, "target"), (up, "up")))
+    z = target - center
+    right = torch.linalg.cross(*torch.broadcast_tensors(z, up))
+    if not bool((z.norm(dim=-1) > 0).all()):
+        raise ValueError("target: expected a point other than center, got the same")
+    if not bool((right.norm(dim=-1) > 1e-9 * z.norm(dim=-1) * up.norm(dim=-1)).all()):
+        raise ValueError("up: expected a direction off the line from center to target, got one along it")
+    return rigid(_axes(z, right), center)
+
+
+def focus(cameras: Cameras) -> Float[Tensor, "3"]:
+    """The point the cameras look at: min_p sum_i |(I - f_i f_i^T)(p - c_i)|^2 over optical axes (c_i, f_i).
+
+    Where the axes are nearly parallel, or most cameras do not see that point (it may lie behind them), it is the mean
+    centre if most see that (cameras that face each other), else a point in front of the mean camera, at twice the rig's
+    radius over the tangent of half the field of view (at least twice the radius): there every camera that looks the
+    mean way sees it. Cameras at one place give that place.
+    """
+    cameras = _batch(cameras)
+    centers, forward = cameras.world_from_camera[:, :3, 3], cameras.world_from_camera[:, :3, 2]
+    middle = centers.mean(0)
+    normal = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    total = normal.mean(0)
+    tangent = 0.5 * torch.maximum(
+        cameras.width / cameras.intrinsics[:, 0, 0].abs().clamp_min(1e-9),
+        cameras.height / cameras.intrinsics[:, 1, 1].abs().clamp_min(1e-9),
+    )
+    candidates = [middle]
+    if float(torch.linalg.eigvalsh(total)[0]) > NEARLY_PARALLEL:
+        moment = (normal @ (centers - middle)[:, :, None])[..., 0].mean(0)
+        candidates.insert(0, middle + torch.linalg.solve(total, moment))
+    for point in candidates:
+        offset = point - centers
+        ahead = (offset * forward).sum(-1)
+        seen = (ahead > 0) & (offset.norm(dim=-1) < ahead * (1 + tangent**2).sqrt())
+        if float(seen.double().mean()) >= SEEING:
+            return point
+    radius = (centers - middle).norm(dim=-1).max()
+    return middle + _mean_direction(forward) * radius * (2 / tangent.median()).clamp_min(2.0)
+
+
+def orbit(cameras: Cameras, frames: int, target: Array | None = None) -> Cameras:
+    """A smooth closed path around `target` (default: `focus`), every frame looking at it.
+
+    Cameras that surround the target give a full turn about the mean up vector, elevation and distance following the
+    cameras smoothed over the azimuth. Others give the largest ellipse around the mean viewing direction that lies
+    within the convex hull of their directions (azimuth, elevation), so that it never leaves what they cover. Cameras
+    at one place give a closed turn through their own rotations. Raises ValueError for frames < 1 and for a target that
+    is not (3,).
+    """
+    cameras, frames = _batch(cameras), _count(frames)
+    pose = cameras.world_from_camera
+    if target is None:
+        point = focus(cameras)
+    else:
+        point = _points(target, "target")
+        if point.shape != (3,):
+            raise ValueError(f"target: expected shape (3,), got {tuple(point.shape)}")
+    offset = pose[:, :3, 3] - point
+    if _one_place(pose[:, :3, 3]) and (target is None or float(offset.norm(dim=-1).max()) == 0):
+        return _path(cameras, _through(torch.cat([pose, pose[:1]]), frames + 1)[:-1])
+    region = Region(offset[offset.norm(dim=-1) > 1e-9 * offset.norm(dim=-1).max()], _up(pose), pose[0, :3, :3])
+    place = region.loop(torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames))
+    return _path(cameras, _facing(place + point, -place, region.up, pose[0, :3, 0]))
+
+
+def spiral(cameras: Cameras, frames: int) -> Cameras:
+    """Two turns about the mean camera looking at a point ahead, closed: radii r, depth f,
+
+    c(t) = c + R [r_x cos t, -r_y sin t, -r_z sin(t/2)], t in [0, 4 pi), z axis towards c + f R e_z.
+
+    r is the 0.9 quantile of the cameras' distances from the mean along its axes, f the distance of `focus`. Where the
+    cameras look all ways, only the largest group within 0.6 radians of one of them counts. Raises ValueError for
+    frames < 1.
+    Source: render_path_spiral of "Local Light Field Fusion", Mildenhall et al. 2019.
+    """
+    cameras, frames = _batch(cameras), _count(frames)
+    forward = cameras.world_from_camera[:, :3, 2]
+    if float(forward.mean(0).norm()) < ONE_WAY:
+        alike = forward @ forward.mT > math.cos(COMPANY)
+        cameras = cameras[_majority(alike)]
+    pose = cameras.world_from_camera
+    centers, ahead, up = pose[:, :3, 3], _mean_direction(pose[:, :3, 2]), _up(pose)
+    middle = centers.mean(0)
+    mean = _facing(middle[None], ahead[None], up, pose[0, :3, 0])[0, :3, :3]
+    radius = torch.zeros(3, dtype=torch.float64)
+    depth = torch.ones((), dtype=torch.float64)  # without extent of the rig no distance shows in the path
+    if not _one_place(centers):
+        radius = ((centers - middle) @ mean).abs().quantile(0.9, dim=0)
+        depth = (focus(cameras) - middle).norm()
+    t = torch.arange(frames, dtype=torch.float64) * (4 * math.pi / frames)
+    offset = (radius * torch.stack([t.cos(), -t.sin(), -(0.5 * t).sin()], -1)) @ mean.mT
+    return _path(cameras, _facing(middle + offset, ahead * depth - offset, up, pose[0, :3, 0]))
+
+
+def interpolated(cameras: Cameras, frames: int) -> Cameras:
+    """An open path from the first to the last camera through every pose, equal time between neighbours.
+
+    Rotations by slerp R_i exp(u log(R_i^T R_{i+1})), centres by uniform Catmull-Rom splines. Frames fall on the given
+    poses where frames - 1 is a multiple of len(cameras) - 1. Raises ValueError for frames < 1.
+    """
+    cameras, frames = _batch(cameras), _count(frames)
+    return _path(cameras, _through(cameras.world_from_camera, frames))
+
+
+def _through(pose: Float[Tensor, "n 4 4"], frames: int) -> Float[Tensor, "frames 4 4"]:
+    last = len(pose) - 1
+    if last == 0:
+        return pose.expand(frames, 4, 4)
+    at = torch.linspace(0, last, frames, dtype=torch.float64)
+    i = at.floor().long().clamp_max(last - 1)
+    u = (at - i)[:, None]
+    rotation, centers = pose[:, :3, :3], pose[:, :3, 3]
+    log = _axis_angle(rotation[i].mT @ rotation[i + 1])
+    turned = rotation[i] @ rotation_from_axis_angle(u * log)
+    # beyond the ends the spline goes on straight, so that two poses give a line
+    ends = (2 * centers[:1] - centers[1:2], 2 * centers[-1:] - centers[-2:-1])
+    knots = torch.cat([ends[0], centers, ends[1]])
+    a, b, c, d = (knots[i + k] for k in range(4))
+    place = b + 0.5 * u * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
+    return rigid(turned, place)
+
+
+def _axis_angle(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
+    """log R, of length at most pi; of the two axes of a half turn, the one whose first large component is positive."""
+    w, v = quaternion(rotation).split([1, 3], -1)
+    large = v.gather(-1, (v.abs() > 0.3).double().argmax(-1, keepdim=True))
+    v = torch.where((w < 1e-9) & (large < 0), -v, v)
+    sine = v.norm(dim=-1, keepdim=True)
+    return v * torch.where(sine > 0, 2 * torch.atan2(sine, w) / sine.clamp_min(1e-300), 2.0)
+
+
+def _facing(center: Tensor, forward: Tensor, up: Tensor, spare: Tensor) -> Float[Tensor, "n 4 4"]:
+    """Poses along `forward`; where `up` is along it, the x axis is the part of `spare` across it."""
+    forward = forward / forward.norm(dim=-1, keepdim=True)
+    right = torch.linalg.cross(forward, up.expand_as(forward))
+    across = spare - (spare * forward).sum(-1, keepdim=True) * forward
+    right = torch.where(right.norm(dim=-1, keepdim=True) > 1e-6, right, across)
+    return rigid(_axes(forward, right), center)
+
+
+def _axes(z: Tensor, right: Tensor) -> Float[Tensor, "*batch 3 3"]:
+    z, x = torch.broadcast_tensors(z / z.norm(dim=-1, keepdim=True), right / right.norm(dim=-1, keepdim=True))
+    return torch.stack([x, torch.linalg.cross(z, x), z], -1)
+
+
+def _up(pose: Float[Tensor, "n 4 4"]) -> Float[Tensor, "3"]:
+    return _mean_direction(-pose[:, :3, 1])
+
+
+def _mean_direction(directions: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
+    """Normalised mean, or the first direction where they cancel."""
+    mean = directions.mean(0)
+    return mean / mean.norm() if float(mean.norm()) > 1e-6 else directions[0]
+
+
+def _one_place(centers: Float[Tensor, "n 3"]) -> bool:
+    """True where the centres differ by nothing but the rounding of their coordinates."""
+    return float((centers - centers.mean(0)).abs().max()) <= COINCIDENT * float(centers.abs().max())
+
+
+def _path(cameras: Cameras, pose: Float[Tensor, "frames 4 4"]) -> Cameras:
+    """Pinhole cameras at the poses, of the size that most cameras have and the median intrinsics of those."""
+    size = torch.stack([cameras.height, cameras.width], -1)
+    alike = _majority((size[:, None] == size[None]).all(-1))
+    height, width = size[alike][0].tolist()
+    intrinsics = cameras.intrinsics[alike].median(0).values
+    return Cameras(intrinsics.expand(len(pose), 3, 3), pose, size=(height, width))
+
+
+def _majority(alike: Bool[Tensor, "n n"]) -> Bool[Tensor, "n"]:
+    """The row with most entries, the first of several."""
+    count = alike.sum(-1)
+    return alike[int((count == count.max()).nonzero()[0])]
+
+
+def _batch(cameras: Cameras) -> Cameras:
+    batch = cameras.intrinsics.shape[:-2]
+    if len(batch) > 1 or 0 in batch:
+        raise ValueError(f"cameras: expected one camera or a batch (N,), got batch {tuple(batch)}")
+    return cameras if batch else Cameras.stack([cameras])
+
+
+def _count(frames: int) -> int:
+    if frames < 1:
+        raise ValueError(f"frames: expected at least 1, got {frames}")
+    return frames
+
+
+def _points(value: Array, name: str) -> Tensor:
+    value = torch.as_tensor(value).double()
+    if value.ndim == 0 or value.shape[-1] != 3 or not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name}: expected finite numbers of shape (..., 3), got shape {tuple(value.shape)}")
+    return value
