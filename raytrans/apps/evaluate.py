@@ -1,0 +1,256 @@
+"""Measure renderings of held-out views against three renderers that learn nothing."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raytrans.apps import cli
+from raytrans.apps.captures import Capture
+from raytrans.data.generate import TEST_SETS, test_set
+from raytrans.data.generate.scene import GeneratedScene
+from raytrans.data.readers import open_scene
+from raytrans.data.scene import HOLDOUT_STEP
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
+from raytrans.equivariance.rigs import quarter_turned, scene_size
+from raytrans.export.files import depth_colors, write_png
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.rigid import random_rotation
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.synthesis import render
+from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
+from raytrans.training.metrics import SSIM_WINDOW, depth_errors, psnr, ssim
+
+PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll")
+METHODS = ("model", "nearest", "mean", "sweep")
+SET_SOURCES = 6  # of a scene of the generated test sets, whose images have 64x64 pixels
+SHEET_HEIGHT, SHEET_COLUMNS = 100, 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A held-out view: sources, camera, true colours and, where known, true z-depth."""
+
+    name: str
+    views: Views
+    camera: Cameras
+    image: Tensor
+    depth: Tensor | None
+
+
+@dataclass
+class Scores:
+    """Errors of one method, a value for each view; relative depth errors of every pixel that meets a surface."""
+
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    depth: list[Tensor] = field(default_factory=list)
+
+    def add(self, color: Tensor, depth: Tensor | None, case: Case) -> None:
+        self.psnr.append(psnr(color, case.image))
+        if min(case.image.shape[:2]) >= SSIM_WINDOW:
+            self.ssim.append(ssim(color, case.image))
+        if depth is not None and case.depth is not None:
+            self.depth.append(depth_errors(depth, case.depth))
+
+    def values(self) -> dict[str, float | None]:
+        """Mean PSNR and SSIM over the views, median and mean depth error over all pixels; None where unknown."""
+        depth = torch.cat(self.depth) if self.depth else torch.zeros(0)
+        known = depth.numel() > 0
+        return {
+            "psnr": _mean(self.psnr),
+            "ssim": _mean(self.ssim),
+            "depth_median": depth.median().item() if known else None,
+            "depth_mean": depth.mean().item() if known else None,
+        }
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def parser() -> ArgumentParser:
+    """Command line of `tools/evaluate.py`."""
+    out = ArgumentParser(
+        prog="evaluate",
+        description="Render every held-out view of some scenes from views that are not held out, and print PSNR, SSIM "
+        "and depth errors beside those of three renderers that learn nothing: the nearest source view, the mean of the "
+        "sources, and a plane sweep. 'margin': by how much the worst view beats its nearest source, in dB.",
+    )
+    text = "folder of a scene, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth)"
+    out.add_argument("scenes", nargs="+", metavar="SCENE", help=text)
+    text = (
+        "I/I: as given (default); I/SE3: cameras in a random world frame; I/roll: sources rolled by quarter turns with "
+    )
+    out.add_argument(
+        "--protocol",
+        nargs="+",
+        choices=PROTOCOLS,
+        default=[PROTOCOLS[0]],
+        metavar="|".join(PROTOCOLS),
+        help=text + "their images; I/target-roll: the target camera rolled, colours compared along the same rays",
+    )
+    cli.add_checkpoint_argument(out)
+    cli.add_source_arguments(out, max_size=200)
+    text = "also write a picture of every held-out view: target, rendering, depth"
+    out.add_argument("--contact-sheet", type=cli.output_file, metavar="FILE.png", help=text)
+    out.add_argument("--seed", type=int, default=0, help="of the random frames and rolls (default: 0)")
+    cli.add_json_argument(out)
+    return out
+
+
+def main(arguments: Namespace) -> int:
+    """Evaluate as the command line says; the exit status."""
+    if arguments.contact_sheet is not None and arguments.contact_sheet.suffix.lower() != ".png":
+        raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
+    captures = {name: None if name in TEST_SETS else open_scene(name) for name in arguments.scenes}
+    model = cli.load_model(arguments)
+    results, triples = [], []
+    for name, scene in captures.items():
+        cases = set_cases(name) if scene is None else scene_cases(Capture(scene, arguments.sources, arguments.max_size))
+        results += evaluated(model, name, cases, arguments, triples)
+    cli.say(report(results))
+    values = {
+        "scenes": results,
+        "seed": arguments.seed,
+        **cli.checkpoint_facts(arguments.checkpoint),
+        "versions": cli.versions(),
+        "sources": arguments.sources,
+        "max_size": arguments.max_size,
+    }
+    cli.write_report(arguments.json, values)
+    if arguments.contact_sheet is not None:
+        write_png(arguments.contact_sheet, contact_sheet(triples))
+        cli.say(f"contact sheet: {arguments.contact_sheet}")
+    return 0
+
+
+def set_cases(name: str) -> Iterator[Case]:
+    """Held-out views of the scenes of a generated test set: views 0 and 8, from the nearest six of the other eight."""
+    for scene in test_set(name):
+        yield from generated_cases(scene, SET_SOURCES)
+
+
+def generated_cases(scene: GeneratedScene, count: int) -> Iterator[Case]:
+    """Held-out views of one generated scene, with `count` sources each."""
+    holdout = list(range(0, len(scene), HOLDOUT_STEP))
+    for i in holdout:
+        camera = scene.cameras[i]
+        chosen = sorted(nearest(scene.cameras, camera, count, exclude=holdout))
+        views = Views([scene.images[k] for k in chosen], scene.cameras[chosen])
+        yield Case(f"{scene.seed}/{i}", views, camera, scene.images[i], scene.depth[i])
+
+
+def scene_cases(capture: Capture) -> Iterator[Case]:
+    """Held-out views of a scene on disk; ValueError where it has none."""
+    holdout = capture.scene.split("holdout")
+    if not holdout:
+        raise ValueError(f"{capture.scene.path}: no held-out view ({len(capture.scene)} in all)")
+    for i in holdout:
+        camera = capture.camera(i)
+        views = capture.views(capture.sources(camera, i))
+        yield Case(str(i), views, camera, capture.image(i), capture.depth(i))
+
+
+def evaluated(
+    model: Renderer, name: str, cases: Iterator[Case], arguments: Namespace, triples: list[tuple]
+) -> list[dict]:
+    """One result for each protocol; appends (image, rendering, depth) of every view in the first one to `triples`."""
+    scores = {protocol: Scores() for protocol in arguments.protocol}
+    baselines = {method: Scores() for method in METHODS[1:]}
+    names = []
+    for number, case in enumerate(cases):
+        names.append(case.name)
+        add_baselines(baselines, case)
+        for index, protocol in enumerate(scores):
+            color, depth = render_case(model, case, protocol, arguments.seed + number)
+            scores[protocol].add(color, depth, case)
+            if index == 0:
+                triples.append((case.image, color, depth))
+        found = [f"{method} {s.psnr[-1]:.2f}" for method, s in {**scores, **baselines}.items()]
+        cli.say(f"{name} {case.name}  {'  '.join(found)} dB")
+    return [result(name, protocol, names, own, baselines) for protocol, own in scores.items()]
+
+
+def add_baselines(scores: dict[str, Scores], case: Case) -> None:
+    """Render a case, in the frames as given, with the three renderers that learn nothing."""
+    scores["nearest"].add(nearest_view(case.views, case.camera), None, case)
+    scores["mean"].add(mean_of_sources(case.views, case.camera), None, case)
+    scores["sweep"].add(*plane_sweep(case.views, case.camera), case)
+
+
+def render_case(model: Renderer, case: Case, protocol: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Colour and z-depth of a case under a protocol, on the pixels of the case."""
+    generator = torch.Generator().manual_seed(seed)
+    views, camera, back = case.views, case.camera, 0
+    if protocol == "I/SE3":
+        motion = random_rotation(generator=generator), torch.randn(3, dtype=torch.float64, generator=generator)
+        motion = motion[0], scene_size(views, camera) * motion[1]
+        views, camera = views.moved(*motion), camera.moved(*motion)
+    elif protocol == "I/roll":
+        turns = torch.randint(1, 4, (len(views),), generator=generator).tolist()
+        views = quarter_turned(views, dict(enumerate(turns)))
+    elif protocol == "I/target-roll":
+        back = int(torch.randint(1, 4, (), generator=generator))
+        camera = camera.quarter_turned(back)
+    out = render(model, views, camera)
+    return tuple(torch.rot90(value.cpu(), -back, (0, 1)) for value in (out.color, out.depth))
+
+
+def result(name: str, protocol: str, names: list[str], own: Scores, baselines: dict[str, Scores]) -> dict:
+    """Numbers of one scene under one protocol, with a row for each view."""
+    methods = {"model": own, **baselines}
+    margins = [a - b for a, b in zip(own.psnr, baselines["nearest"].psnr, strict=True)]
+    rows = []
+    for i, view in enumerate(names):
+        row = {"view": view, "margin": margins[i]}
+        rows.append(row | {method: {"psnr": s.psnr[i], "ssim": _at(s.ssim, i, names)} for method, s in methods.items()})
+    values = {method: scores.values() for method, scores in methods.items()}
+    return {"scene": name, "protocol": protocol, **values, "worst_margin": min(margins), "views": rows}
+
+
+def _at(values: list[float], index: int, names: list[str]) -> float | None:
+    return values[index] if len(values) == len(names) else None
+
+
+def report(results: list[dict]) -> str:
+    """The table: a row for each scene, protocol and method."""
+    rows = []
+    for one in results:
+        for method in METHODS:
+            values = one[method]
+            depth = [None if v is None else f"{100 * v:.1f} %" for v in (values["depth_median"], values["depth_mean"])]
+            margin = f"{one['worst_margin']:+.2f}" if method == "model" else ""
+            quality = f"{values['psnr']:.2f}", "-" if values["ssim"] is None else f"{values['ssim']:.3f}"
+            known = [d or "-" for d in depth]
+            rows.append(
+                (Path(one["scene"]).name, one["protocol"], str(len(one["views"])), method, *quality, *known, margin)
+            )
+    header = ("scene", "protocol", "views", "method", "PSNR", "SSIM", "depth median", "depth mean", "margin")
+    return cli.table(header, rows)
+
+
+def contact_sheet(triples: list[tuple]) -> np.ndarray:
+    """Target, rendering and depth of every view at one small height, `SHEET_COLUMNS` views in a row."""
+    strips = [_strip(*triple) for triple in triples]
+    width = max(strip.shape[1] for strip in strips) + 4
+    strips = [np.pad(s, ((0, 4), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
+    blank = np.full_like(strips[0], 255)
+    strips += [blank] * (-len(strips) % SHEET_COLUMNS)
+    rows = [np.concatenate(strips[k : k + SHEET_COLUMNS], 1) for k in range(0, len(strips), SHEET_COLUMNS)]
+    return np.concatenate(rows)
+
+
+def _strip(image: Tensor, color: Tensor, depth: Tensor) -> np.ndarray:
+    import cv2
+
+    height, width = image.shape[:2]
+    size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
+    pictures = [(value.clamp(0, 1) * 255).round().byte().numpy() for value in (image, color)]
+    shrink = cv2.INTER_AREA if height > SHEET_HEIGHT else cv2.INTER_NEAREST
+    return np.concatenate([cv2.resize(p, size, interpolation=shrink) for p in [*pictures, depth_colors(depth)]], 1)
