@@ -166,23 +166,32 @@ def sample_pairs(cameras: RelativeCameras, frame: Float[Tensor, "r 3 3"], sample
     def dot(a, b) -> Tensor:
         return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
-    sine2 = ((d[0] - x) ** 2 + (d[1] - y) ** 2 + (d[2] - z) ** 2) / 4
+    offset = (x - d[0], y - d[1], z - d[2])
+    sine2 = dot(offset, offset) / 4
     cosine2 = ((d[0] + x) ** 2 + (d[1] + y) ** 2 + (d[2] + z) ** 2) / 4
     s, k = sine2 + SOFTENING**2, cosine2 + SOFTENING**2
     mixed = 1 / (2 * (s * k).sqrt())
     p, q, r, t = dot(e1x, e1y), dot(e1x, e2y), dot(e2x, e1y), dot(e2x, e2y)
-    toward = (x, y, z)
+    # c . e with c = d_x x d_y, by the cyclic rule; each e is orthogonal to its own direction, so the difference of the
+    # two stands for the other one and keeps digits where they are nearly equal
+    first = torch.complex(-dot(offset, e2x) * mixed, dot(offset, e1x) * mixed)
+    second = torch.complex(-dot(offset, e2y) * mixed, dot(offset, e1y) * mixed)
+    difference = torch.complex((p + t) / (2 * k), (r - q) / (2 * k))
+    total = torch.complex((p - t) / (2 * s), (q + r) / (2 * s))
+    # the vanishing one of the two is a difference of numbers near one: take it from the product of the others
+    near = cosine2 > sine2
+    total = torch.where(near, first * second * (k / cosine2.clamp_min(0.25)), total)
+    difference = torch.where(near, difference, first * second.conj() * (s / sine2.clamp_min(0.25)))
     zero = torch.zeros_like(x)
     return RayPairs(
         cosine=cosine2 - sine2,
         reciprocal=zero,
         sine2_half=sine2,
         cosine2_half=cosine2,
-        difference=torch.complex((p + t) / (2 * k), (r - q) / (2 * k)),
-        total=torch.complex((p - t) / (2 * s), (q + r) / (2 * s)),
-        # c . e with c = d_x x d_y, by the cyclic rule
-        first=torch.complex(-dot(toward, e2x) * mixed, dot(toward, e1x) * mixed),
-        second=torch.complex(dot(d, e2y) * mixed, -dot(d, e1y) * mixed),
+        difference=difference,
+        total=total,
+        first=first,
+        second=second,
         along_x=zero,
         along_y=zero,
     )
