@@ -1,137 +1,276 @@
-"""Lens distortion on normalised image coordinates (x, y) = (X/Z, Y/Z): OpenCV's polynomial and fisheye models.
+"""Lens distortion of normalised image coordinates (x/z, y/z), and its inverse on rays.
 
-opencv: r^2 = x^2 + y^2, x' = x (1 + k1 r^2 + k2 r^4 + k3 r^6) + 2 p1 x y + p2 (r^2 + 2 x^2), y' likewise with p1, p2
-exchanged; coefficients (k1, k2, p1, p2, k3). fisheye: theta = atan r, theta' = theta (1 + k1 theta^2 + ... + k4 theta^8),
-(x', y') = (x, y) theta'/r; coefficients (k1, k2, k3, k4). Source: OpenCV documentation, calib3d and fisheye modules.
+OpenCV model, r^2 = x^2 + y^2:    x' = x F(r)/r + 2 p1 x y + p2 (r^2 + 2 x^2),  F(r) = r (1 + k1 r^2 + k2 r^4 + k3 r^6)
+                                  y' = y F(r)/r + p1 (r^2 + 2 y^2) + 2 p2 x y
+Fisheye model, a = atan2(r, z):   (x', y') = (x, y) F(a)/r,                     F(a) = a (1 + k1 a^2 + ... + k4 a^8)
+
+Polynomials fold back: beyond some radius F decreases, and points far outside the picture would land inside it. So F is
+followed only to the radius (`limit`) where its slope, less what the tangential terms may take from it, has fallen to
+1 %, and is continued from there in a straight line; the tangential terms keep their value. Every lens is then
+monotonic, distortion and its inverse are finite everywhere and undo each other; within the limit all is as in OpenCV.
+Source: docs.opencv.org, "Camera Calibration and 3D Reconstruction" and "Fisheye camera model".
 """
 
-from dataclasses import dataclass
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-COUNTS = {"opencv": 5, "fisheye": 4}
-ITERATIONS = 30
-WIDEST = 1.5  # radians from the axis; the pinhole coordinates of fisheye rays end at pi/2
+MODELS = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
+LEAST_SLOPE = 0.01
+# radius or angle at which the straight continuation begins at the latest
+FARTHEST = {"opencv": 1e3, "fisheye": math.pi}
+WIDEST = math.pi / 2 - 1e-6  # angle to the axis that (x/z, y/z) can still express
+NEWTON_STEPS, FULL_STEPS = 60, 10
+NEARLY = 1e-8  # relative step after which one more Newton step ends at rounding
 
 
-@dataclass(frozen=True)
+def normalized(vectors: Float[Tensor, "*n 3"]) -> Tensor:
+    """Vectors of positive length at unit length."""
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def divided(points: Float[Tensor, "*n 3"]) -> Tensor:
+    """(x/z, y/z), finite: on the plane z = 0 points are taken just off it, and the origin gives 0."""
+    length = points.detach().abs().amax(-1, keepdim=True)
+    x, y, z = (points / torch.where(length > 0, length, 1.0)).unbind(-1)
+    z = torch.where(z.abs() > 1e-12, z, 1e-12)
+    return torch.stack([x / z, y / z], -1)
+
+
 class Distortion:
-    """A lens model and its coefficients (*batch, 5) for "opencv" (4 are completed by k3 = 0), (*batch, 4) for "fisheye"."""
+    """Lens of one camera or a batch: `coefficients` (*batch, K), OpenCV k1 k2 p1 p2 [k3] or fisheye k1 k2 k3 k4.
 
-    model: str
-    coefficients: Tensor
+    Coordinates given to the methods lead with the axes of the batch: (*batch, *more, 2); axes of length 1 broadcast.
+    Raises ValueError for an unknown model, another number of coefficients, NaN or infinity.
+    """
 
-    def __post_init__(self):
-        if self.model not in COUNTS:
-            raise ValueError(f"distortion: expected model {' or '.join(COUNTS)}, got {self.model!r}")
-        value = torch.as_tensor(self.coefficients)
-        value = value if value.is_floating_point() else value.double()
-        if value.ndim and self.model == "opencv" and value.shape[-1] == 4:
-            value = torch.cat([value, torch.zeros_like(value[..., :1])], -1)
-        if not value.ndim or value.shape[-1] != COUNTS[self.model]:
+    def __init__(self, model: str, coefficients: Tensor):
+        if model not in MODELS:
+            raise ValueError(f"distortion: expected a model out of {', '.join(MODELS)}, got {model!r}")
+        coefficients = torch.as_tensor(coefficients, dtype=torch.float64, device="cpu").clone()
+        names = MODELS[model]
+        if model == "opencv" and coefficients.ndim and coefficients.shape[-1] == 4:
+            coefficients = torch.cat([coefficients, torch.zeros_like(coefficients[..., :1])], -1)
+        if coefficients.ndim == 0 or coefficients.shape[-1] != len(names):
+            count = "4 or 5 coefficients" if model == "opencv" else "4 coefficients"
             raise ValueError(
-                f"distortion: expected {COUNTS[self.model]} coefficients for {self.model}, got shape {tuple(value.shape)}"
+                f"distortion: expected {count} ({' '.join(names)}) on the last axis for the {model} model, "
+                f"got shape {tuple(coefficients.shape)}"
             )
-        if not bool(torch.isfinite(value).all()):
+        if not bool(torch.isfinite(coefficients).all()):
             raise ValueError("distortion: expected finite coefficients, got NaN or infinity")
-        object.__setattr__(self, "coefficients", value)
+        self.model, self.coefficients = model, coefficients
+        radial, tangential = (coefficients, coefficients[..., :0])
+        if model == "opencv":
+            radial, tangential = coefficients[..., [0, 1, 4]], coefficients[..., 2:4]
+        self.limit = _limit(radial, tangential, FARTHEST[model])
+
+    def _with(self, coefficients: Tensor, limit: Tensor) -> "Distortion":
+        lens = Distortion.__new__(Distortion)
+        lens.model, lens.coefficients, lens.limit = self.model, coefficients, limit
+        return lens
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.limit.shape
 
     def __getitem__(self, index) -> "Distortion":
-        return Distortion(self.model, self.coefficients[index])
+        """Index the batch, one axis."""
+        return self._with(self.coefficients[index], self.limit[index])
 
-    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Distortion":
-        return Distortion(self.model, self.coefficients.to(dtype=dtype, device=device))
+    def __repr__(self) -> str:
+        return f"Distortion({self.model!r}, shape={tuple(self.shape)})"
 
-    def _coefficients(self, xy: Tensor) -> tuple[Tensor, ...]:
-        """Coefficients shaped to broadcast with the points of `xy` (*batch, ..., 2)."""
-        extra = xy.ndim - self.coefficients.ndim
-        shape = self.coefficients.shape[:-1] + (1,) * max(0, extra)
-        return tuple(c.reshape(shape) for c in self.coefficients.to(xy).unbind(-1))
-
-    def distort(self, xy: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
-        """Ideal pinhole coordinates to those where the lens images them; xy is (*batch, ..., 2)."""
-        x, y = xy.unbind(-1)
-        r2 = x * x + y * y
-        if self.model == "fisheye":
-            k1, k2, k3, k4 = self._coefficients(xy)
-            small = r2 < 1e-12
-            r = torch.where(small, 1.0, r2).sqrt()
-            theta = torch.atan(r)
-            t2 = theta * theta
-            bent = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
-            return xy * torch.where(small, 1.0, bent / r)[..., None]
-        k1, k2, p1, p2, k3 = self._coefficients(xy)
-        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-        return torch.stack(
-            [
-                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-            ],
-            -1,
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Distortion":
+        return self._with(
+            self.coefficients.to(dtype=dtype or self.coefficients.dtype, device=device or self.coefficients.device),
+            self.limit.to(dtype=dtype or self.limit.dtype, device=device or self.limit.device),
         )
 
-    def undistort(self, xy: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
-        """Inverse of `distort` by damped Newton iterations in float64; not differentiable.
+    def expand(self, *batch: int) -> "Distortion":
+        """Broadcast the coefficients to a batch shape."""
+        return self._with(self.coefficients.expand(*batch, self.coefficients.shape[-1]), self.limit.expand(batch))
 
-        Where the polynomial folds back, a point beyond its largest value has no inverse: the closest point that the
-        iteration reached is returned, which is finite and lies at the edge of the valid field.
+    @staticmethod
+    def stack(lenses: "list[Distortion | None]") -> "Distortion | None":
+        """Join lenses of one model on a new first axis; None is a pinhole, which is an opencv lens of zeros.
+
+        Raises ValueError where models differ: a fisheye of zeros is no pinhole.
         """
-        with torch.no_grad():
-            target = xy.double()
-            lens = self.to(torch.float64, xy.device)
-            if self.model == "fisheye":
-                return lens._undistort_fisheye(target).to(xy.dtype)
-            return lens._undistort_polynomial(target).to(xy.dtype)
+        models = {lens.model for lens in lenses if lens is not None}
+        if not models:
+            return None
+        if len(models) > 1 or (models == {"fisheye"} and None in lenses):
+            got = ", ".join(sorted({lens.model if lens is not None else "none" for lens in lenses}))
+            raise ValueError(f"distortion: expected one lens model for all cameras of a batch, got {got}")
+        zero = torch.zeros_like(next(lens.coefficients for lens in lenses if lens is not None))
+        return Distortion(models.pop(), torch.stack([zero if lens is None else lens.coefficients for lens in lenses]))
 
-    def _undistort_fisheye(self, target: Tensor) -> Tensor:
-        k1, k2, k3, k4 = self._coefficients(target)
-        bent = target.norm(dim=-1)
-        theta = bent.clamp_max(WIDEST)
-        for _ in range(ITERATIONS):
-            t2 = theta * theta
-            value = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))) - bent
-            slope = 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + 9 * t2 * k4)))
-            theta = (theta - value / slope.clamp_min(0.1)).clamp(0, WIDEST)
-        scale = torch.where(bent > 1e-9, torch.tan(theta) / bent.clamp_min(1e-9), 1.0)
-        return target * scale[..., None]
-
-    def _undistort_polynomial(self, target: Tensor) -> Tensor:
-        xy, error = target.clone(), (self.distort(target) - target).norm(dim=-1)
-        damping = torch.ones_like(error)
-        for _ in range(ITERATIONS):
-            a, b, c, d = self._jacobian(xy)
-            determinant = a * d - b * c
-            determinant = torch.where(determinant.abs() < 1e-3, 1e-3, determinant)
-            u, v = (self.distort(xy) - target).unbind(-1)
-            step = torch.stack([d * u - b * v, a * v - c * u], -1) / determinant[..., None]
-            trial = xy - damping[..., None] * step
-            new = (self.distort(trial) - target).norm(dim=-1)
-            # a step that makes things worse is taken back and halved: the fold is approached, never crossed
-            better = new <= error
-            xy = torch.where(better[..., None], trial, xy)
-            error = torch.where(better, new, error)
-            damping = torch.where(better, (2 * damping).clamp_max(1), damping / 2)
-        return xy
-
-    def _jacobian(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        k1, k2, p1, p2, k3 = self._coefficients(xy)
-        x, y = xy.unbind(-1)
-        r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-        slope = 2 * (k1 + r2 * (2 * k2 + 3 * r2 * k3))
-        cross = x * y * slope + 2 * p1 * x + 2 * p2 * y
-        return (
-            radial + x * x * slope + 2 * p1 * y + 6 * p2 * x,
-            cross,
-            cross,
-            radial + y * y * slope + 6 * p1 * y + 2 * p2 * x,
-        )
-
-    def quarter_turned(self) -> "Distortion":
-        """The lens seen in axes x' = y, y' = -x, those of an image turned by torch.rot90(k=1)."""
-        if self.model == "fisheye":
+    def quarter_turned(self, k: int = 1) -> "Distortion":
+        """Lens of the camera turned k times so that x_new = y, y_new = -x: p1 becomes -p2 and p2 becomes p1."""
+        if self.model == "fisheye" or k % 4 == 0:
             return self
         k1, k2, p1, p2, k3 = self.coefficients.unbind(-1)
-        return Distortion(self.model, torch.stack([k1, k2, -p2, p1, k3], -1))
+        return self._with(torch.stack([k1, k2, -p2, p1, k3], -1), self.limit).quarter_turned(k % 4 - 1)
+
+    def distort(self, xy: Float[Tensor, "*n 2"]) -> Tensor:
+        """Distorted coordinates of (x/z, y/z); differentiable, in the precision of `xy` and the coefficients."""
+        if self.model == "fisheye":
+            return self.project(torch.cat([xy, torch.ones_like(xy[..., :1])], -1))
+        radial, (p1, p2), limit = self._aligned(xy.ndim - 1)
+        square = (xy * xy).sum(-1)
+        beyond = square > limit * limit
+        radius = torch.where(beyond, square, 1.0).sqrt()
+        value, slope = _polynomial(radial, torch.where(beyond, limit * limit, square))
+        scale = torch.where(beyond, (limit * value + slope * (radius - limit)) / radius, value)
+        x, y = (xy * torch.where(beyond, limit / radius, 1.0)[..., None]).unbind(-1)
+        tangential = torch.stack(
+            [2 * p1 * x * y + p2 * (3 * x * x + y * y), p1 * (x * x + 3 * y * y) + 2 * p2 * x * y], -1
+        )
+        return xy * scale[..., None] + tangential
+
+    def project(self, points: Float[Tensor, "*n 3"]) -> Tensor:
+        """Distorted coordinates of points in camera axes; a fisheye sees behind itself. Differentiable."""
+        if self.model == "opencv":
+            return self.distort(divided(points))
+        length = points.detach().abs().amax(-1, keepdim=True)
+        x, y, z = (points / torch.where(length > 0, length, 1.0)).unbind(-1)
+        # straight behind, every direction in the picture is as good as another
+        x = torch.where((z < 0) & (x * x + y * y < 1e-24), 1e-12, x)
+        square = x * x + y * y
+        on_axis = (z > 0) & (square <= 1e-8 * z * z)
+        radius = torch.where(on_axis, 1.0, square).clamp_min(1e-30).sqrt()
+        tangent = torch.where(on_axis, square, 0.0) / torch.where(on_axis, z * z, 1.0)
+        angle = torch.atan2(radius, z)
+        ratio = torch.where(on_axis, (1 - tangent / 3) / torch.where(on_axis, z, 1.0), angle / radius)
+        radial, _, limit = self._aligned(points.ndim - 1)
+        beyond = ~on_axis & (angle > limit)
+        value, slope = _polynomial(radial, torch.where(on_axis, tangent, torch.where(beyond, limit, angle) ** 2))
+        scale = torch.where(beyond, (limit * value + slope * (angle - limit)) / radius, ratio * value)
+        return torch.stack([x, y], -1) * scale[..., None]
+
+    def undistort(self, xy: Float[Tensor, "*n 2"]) -> Tensor:
+        """Inverse of `distort`, in float64, differentiable once; a fisheye's angles stop at 90 degrees."""
+        if self.model == "fisheye":
+            radius, angle = self._angle(xy)
+            return xy * (angle.clamp_max(WIDEST).tan() / radius)[..., None]
+        xy = xy.double()
+        with torch.no_grad():
+            radius = xy.norm(dim=-1)
+            radial, _, limit = self._aligned(xy.ndim - 1)
+            solved = _solved(radius, radial, limit) / torch.where(radius > 0, radius, 1.0)
+            start = xy * solved[..., None]
+            for i in range(NEWTON_STEPS if bool((self.coefficients[..., 2:4] != 0).any()) else 0):
+                step = self._newton(start, xy)
+                # whole steps may go back and forth across the circle where the straight continuation begins
+                start = start - (step if i < FULL_STEPS else step / 2)
+                if bool((step.abs() <= NEARLY * (NEARLY + start.abs())).all()):
+                    break
+        # steps converge quadratically: this one ends at rounding, and it carries the gradients
+        return start - self._newton(start, xy)
+
+    def unproject(self, xy: Float[Tensor, "*n 2"]) -> Tensor:
+        """Unit directions in camera axes seen at distorted coordinates, in float64; a fisheye's end behind it."""
+        if self.model == "opencv":
+            xy = self.undistort(xy)
+            return normalized(torch.cat([xy, torch.ones_like(xy[..., :1])], -1))
+        radius, angle = self._angle(xy)
+        return torch.cat([xy.double() * (angle.sin() / radius)[..., None], angle.cos()[..., None]], -1)
+
+    def _angle(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Distorted radius and the fisheye's angle to the axis, at most pi; both tiny at the centre, in ratio 1."""
+        square = (xy.double() ** 2).sum(-1)
+        radius = torch.where(square > 1e-30, square, 1e-30).sqrt()
+        radial, _, limit = self._aligned(xy.ndim - 1)
+        with torch.no_grad():
+            angle = _solved(radius, radial, limit)
+        value, slope = _profile(angle, radial, limit)
+        return radius, (angle - (value - radius) / slope.detach()).clamp_max(math.pi)
+
+    def _newton(self, at: Tensor, target: Tensor) -> Tensor:
+        """Newton's step J^-1 (distort(at) - target) of the OpenCV model; J is a constant for gradients."""
+        residual = self.distort(at) - target
+        with torch.no_grad():
+            jacobian = self._jacobian(at)
+            (a, b), (c, d) = (row.unbind(-1) for row in jacobian.unbind(-2))
+            inverse = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+            inverse = inverse / (a * d - b * c)[..., None, None]
+        return (inverse @ residual[..., None])[..., 0]
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """Derivative of `distort` (..., 2, 2), OpenCV model."""
+        radial, (p1, p2), limit = self._aligned(xy.ndim - 1)
+        radius = xy.norm(dim=-1)
+        value, slope = _profile(radius, radial, limit)
+        safe = torch.where(radius > 0, radius, 1.0)
+        along = xy / safe[..., None]
+        along = along[..., :, None] * along[..., None, :]
+        across = torch.eye(2, dtype=xy.dtype, device=xy.device) - along
+        scale = torch.where(radius > 0, value / safe, 1.0)
+        shrink = torch.where(radius > limit, limit / safe, 1.0)
+        x, y = (xy * shrink[..., None]).unbind(-1)
+        mixed = 2 * p1 * x + 2 * p2 * y
+        rows = [torch.stack([2 * p1 * y + 6 * p2 * x, mixed], -1), torch.stack([mixed, 6 * p1 * y + 2 * p2 * x], -1)]
+        inside = torch.where(radius > limit, 0.0, 1.0)[..., None, None]
+        bent = torch.stack(rows, -2) @ (shrink[..., None, None] * (across + inside * along))
+        return slope[..., None, None] * along + scale[..., None, None] * across + bent
+
+    def _aligned(self, axes: int) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None, Tensor]:
+        """Radial and tangential coefficients and the limit, with axes of length 1 for what follows the batch."""
+        shape = (*self.shape, *(1,) * (axes - len(self.shape)))
+        shaped = [c.reshape(shape) for c in self.coefficients.unbind(-1)]
+        limit = self.limit.reshape(shape)
+        if self.model == "fisheye":
+            return shaped, None, limit
+        k1, k2, p1, p2, k3 = shaped
+        return [k1, k2, k3], (p1, p2), limit
+
+
+def _polynomial(radial: list[Tensor], square: Tensor) -> tuple[Tensor, Tensor]:
+    """F(t)/t and F'(t) at t^2 = square, without the continuation."""
+    value, slope = torch.zeros_like(square), torch.zeros_like(square)
+    for i, k in reversed(list(enumerate(radial))):
+        value = (value + k) * square
+        slope = (slope + (2 * i + 3) * k) * square
+    return 1 + value, 1 + slope
+
+
+def _profile(t: Tensor, radial: list[Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
+    """F and F' at t >= 0, continued in a straight line beyond the limit."""
+    inner = torch.minimum(t, limit)
+    value, slope = _polynomial(radial, inner * inner)
+    return inner * value + slope * (t - inner), slope
+
+
+def _solved(target: Tensor, radial: list[Tensor], limit: Tensor) -> Tensor:
+    """t >= 0 with F(t) = target up to NEARLY: Newton's method kept inside a shrinking bracket."""
+    low, high = torch.zeros_like(target), target / LEAST_SLOPE
+    shape = torch.broadcast_shapes(target.shape, limit.shape)
+    low, high, t = (v.expand(shape) for v in (low, high, torch.minimum(target, limit)))
+    for _ in range(NEWTON_STEPS):
+        value, slope = _profile(t, radial, limit)
+        low, high = torch.where(value <= target, t, low), torch.where(value >= target, t, high)
+        step = t - (value - target) / slope
+        step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+        moved, t = (step - t).abs(), step
+        if bool((moved <= NEARLY * t).all()):
+            break
+    return t
+
+
+def _limit(radial: Tensor, tangential: Tensor, farthest: float) -> Tensor:
+    """Smallest t > 0 at which F'(t) - 6 |p| t has fallen to LEAST_SLOPE, or `farthest`, (*batch).
+
+    6 |p| t bounds what the tangential terms take from the slope. The roots w = 1/t of the polynomial
+    (1 - LEAST_SLOPE) w^2n - 6 |p| w^(2n-1) + 3 k1 w^(2n-2) + 5 k2 w^(2n-4) + ... are the eigenvalues of its companion.
+    """
+    degree = 2 * radial.shape[-1]
+    row = radial.new_zeros(*radial.shape[:-1], degree)
+    row[..., 0] = 6 * tangential.detach().norm(dim=-1)
+    row[..., 1::2] = -radial.detach() * torch.arange(3, degree + 2, 2)
+    below = torch.eye(degree, dtype=radial.dtype)[:-1].expand(*row.shape[:-1], degree - 1, degree)
+    roots = torch.linalg.eigvals(torch.cat([row[..., None, :] / (1 - LEAST_SLOPE), below], -2))
+    real = torch.where(roots.imag.abs() <= 1e-7 * roots.real, roots.real, 0.0)
+    return 1 / real.amax(-1).clamp_min(1 / farthest)

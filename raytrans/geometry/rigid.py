@@ -1,180 +1,185 @@
-"""Rotations, rigid motions and similarities on column vectors: x -> s R x + t, any leading batch shape.
+"""Rotations, rigid motions and similarities of space.
 
-Points and directions move differently: `apply` translates, `apply_linear` does not.
+A rotation acts on columns, x -> R x. A rigid motion is a 4x4 matrix [[R, t], [0, 1]], x -> R x + t. Points and
+directions transform differently and have different functions: `apply` and `apply_linear`.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TOLERANCE = 1e-3
 
-
-def _matvec(matrix: Tensor, vector: Tensor) -> Tensor:
-    return torch.einsum("...ij,...j->...i", matrix, vector)
-
-
-def cross_matrix(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Matrix [v] with [v] x = v cross x."""
-    x, y, z = v.unbind(-1)
+def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The matrix K of v with K x = v x x."""
+    x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
 
 
 def rotation_from_axis_angle(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotation by |v| radians about v: I + sin(a)/a [v] + (1 - cos(a))/a^2 [v]^2, smooth at v = 0.
+    """Rotation about `rotvec` by its length in radians: I + sin(a)/a K + (1 - cos a)/a^2 K^2 (Rodrigues).
 
-    Source: Rodrigues' formula.
+    Value and gradient are finite at the zero vector.
     """
-    square = (rotvec * rotvec).sum(-1)[..., None, None]
-    small = square < 1e-6
-    angle = torch.where(small, 1.0, square).sqrt()
-    first = torch.where(small, 1 - square / 6 + square**2 / 120, angle.sin() / angle)
-    second = torch.where(small, 0.5 - square / 24 + square**2 / 720, 2 * ((angle / 2).sin() / angle) ** 2)
+    angle = torch.linalg.vector_norm(rotvec, dim=-1)[..., None, None]
     cross = cross_matrix(rotvec)
-    return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + first * cross + second * (cross @ cross)
+    # torch.sinc(x) = sin(pi x) / (pi x), and (1 - cos a) / a^2 = sinc(a/2)^2 / 2 without cancellation
+    linear, square = torch.sinc(angle / torch.pi), 0.5 * torch.sinc(0.5 * angle / torch.pi) ** 2
+    return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + linear * cross + square * (cross @ cross)
 
 
 def random_rotation(
     *batch: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "*batch 3 3"]:
-    """Rotations uniform in the Haar measure, (*batch, 3, 3): unit quaternions (w, x, y, z) of normal variates."""
-    device = None if generator is None else generator.device
-    q = torch.randn(*batch, 4, generator=generator, dtype=torch.float64, device=device)
-    w, v = q[..., 0, None, None], q[..., 1:]
-    # the square of the norm divides out, so the quaternion need not be normalised first
-    square = (q * q).sum(-1)[..., None, None]
-    cross = cross_matrix(v)
-    return (torch.eye(3, dtype=q.dtype, device=device) + 2 * (w * cross + cross @ cross) / square).to(dtype)
+    """Rotations drawn from the Haar measure: a normalised Gaussian quaternion is uniform on the sphere S^3.
+
+    Drawn in float64 on the generator's device, so that every dtype sees the same rotations.
+    """
+    device = generator.device if generator is not None else "cpu"
+    quaternion = torch.randn(*batch, 4, generator=generator, dtype=torch.float64, device=device)
+    return _from_quaternion(quaternion / quaternion.norm(dim=-1, keepdim=True)).to(dtype)
+
+
+def _from_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """R = (2 w^2 - 1) I + 2 v v^T + 2 w K(v) of a unit quaternion (w, v)."""
+    w, v = wxyz[..., :1, None], wxyz[..., 1:]
+    eye = torch.eye(3, dtype=wxyz.dtype, device=wxyz.device)
+    return (2 * w * w - 1) * eye + 2 * v[..., :, None] * v[..., None, :] + 2 * w * cross_matrix(v)
 
 
 def minimal_rotation(a: Float[Tensor, "*#batch 3"], b: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Smallest rotation with R a = b, for unit vectors: the half turn about a, then the half turn about s = a + b.
+    """The smallest rotation with R a = b for directions a and b: R = (I - 2 h h^T)(I - 2 a a^T), h = (a+b)/|a+b|.
 
-    R = I - 2 s s^T / |s|^2 + 2 b a^T. Smooth but at antiparallel vectors, where no continuous choice exists:
-    there it is a half turn about an axis that depends on a only, and gradients stay finite.
+    The two reflections keep R orthogonal to rounding however close a and b are to antiparallel; it is smooth but there.
+    At exactly antiparallel directions the axis is undefined: one of the half turns is returned, with finite gradient.
     """
     a, b = torch.broadcast_tensors(a, b)
-    s = a + b
-    square = (s * s).sum(-1, keepdim=True)
-    opposite = square <= (4 * torch.finfo(a.dtype).eps) ** 2
+    a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+    total = a + b
+    # a.(a+b) = |a+b|^2 / 2 holds exactly; enforcing it stops rounding along a from dominating a short a+b
+    total = total - a * ((a * total).sum(-1, keepdim=True) - 0.5 * (total * total).sum(-1, keepdim=True))
+    opposite = (total * total).sum(-1, keepdim=True) <= (4 * torch.finfo(a.dtype).eps) ** 2
     spare = torch.eye(3, dtype=a.dtype, device=a.device)[a.detach().abs().argmin(-1)]
-    spare = torch.linalg.cross(a, spare)
-    bisector = torch.where(opposite, spare, s)
-    bisector = bisector / torch.where(opposite, (spare * spare).sum(-1, keepdim=True), square).sqrt()
-    outer = bisector[..., :, None] * bisector[..., None, :] - b[..., :, None] * a[..., None, :]
-    return torch.eye(3, dtype=a.dtype, device=a.device) - 2 * outer
+    spare = torch.linalg.cross(a.detach(), spare)
+    half = torch.where(opposite, spare, total)
+    half = half / half.norm(dim=-1, keepdim=True)
+    return _reflection(half) @ _reflection(a)
+
+
+def _reflection(unit: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    eye = torch.eye(3, dtype=unit.dtype, device=unit.device)
+    return eye - 2 * unit[..., :, None] * unit[..., None, :]
 
 
 def project_to_rotation(
-    matrix: Float[Tensor, "*batch 3 3"], tolerance: float = TOLERANCE, name: str = "rotation"
+    m: Float[Tensor, "*batch 3 3"], tolerance: float = 1e-3, name: str = "rotation"
 ) -> Float[Tensor, "*batch 3 3"]:
-    """Nearest rotation in the Frobenius norm, U diag(1, 1, det(U V^T)) V^T; what is exact to rounding stays bitwise.
+    """The nearest rotation U V^T of m = U S V^T, for matrices that are rotations up to `tolerance` in every entry.
 
-    Gradients pass straight through. Raises ValueError, beginning with `name`, where an entry is not finite, the matrix
-    is left-handed, or an entry is off by more than `tolerance`.
+    Matrices that are rotations to rounding come back unchanged. The gradient is that of the projection,
+    R skew(R^T dm), also where the singular values coincide. Raises ValueError, naming `name` and the entry of a batch,
+    for NaN or infinity, left-handed matrices and larger errors.
     """
-    fixed = matrix.detach()
-    if not bool(torch.isfinite(fixed).all()):
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity{_where(~torch.isfinite(fixed))}")
-    left, singular, right = torch.linalg.svd(fixed)
-    mirrored = torch.linalg.det(left @ right) < 0
-    flipped = mirrored & ((singular - 1).abs().amax(-1) < 0.5)
-    if bool(flipped.any()):
-        raise ValueError(
-            f"{name}: expected right-handed axes (determinant +1), got left-handed ones (determinant -1)"
-            f"{_where(flipped[..., None, None])}; an odd number of axes is flipped: to pass from OpenGL to OpenCV axes "
-            "negate two columns, y and z"
-        )
-    nearest = torch.cat([left[..., :2], torch.where(mirrored[..., None, None], -1, 1) * left[..., 2:]], -1) @ right
-    error = (fixed - nearest).abs()
-    if not bool((error <= tolerance).all()):
-        worst = f"{float(error.max()):.3g}{_where(error > tolerance)}"
-        raise ValueError(f"{name}: expected a rotation within {tolerance:g} per entry, got one off by {worst}")
-    rounding = error.amax((-2, -1), keepdim=True) <= 8 * torch.finfo(fixed.dtype).eps
-    return torch.where(rounding, matrix, matrix + (nearest - fixed))
+    with torch.no_grad():
+        if not bool(torch.isfinite(m).all()):
+            raise ValueError(
+                f"{name}{_where(~torch.isfinite(m).flatten(-2).all(-1))}: expected finite numbers, got NaN"
+            )
+        u, _, vt = torch.linalg.svd(m)
+        nearest = u @ vt
+        error = (m - nearest).abs().amax((-2, -1))
+        if bool((mirrored := torch.linalg.det(m) < 0).any()):
+            raise ValueError(
+                f"{name}{_where(mirrored)}: expected a right-handed frame (determinant +1), got a left-handed one (-1);"
+                " an axis was flipped alone: OpenGL and Blender axes become OpenCV axes by flipping two, y and z"
+            )
+        if bool((wrong := error > tolerance).any()):
+            worst = float(error.max())
+            raise ValueError(
+                f"{name}{_where(wrong)}: expected a rotation within {tolerance:g}, got one off by {worst:.3g}"
+            )
+        exact = error <= 4 * torch.finfo(m.dtype).eps
+        nearest = torch.where(exact[..., None, None], m, nearest)
+    if not m.requires_grad:
+        return nearest
+    turn = nearest.mT @ (m - m.detach())
+    return nearest + nearest @ (0.5 * (turn - turn.mT))
 
 
-def _where(bad: Tensor) -> str:
-    """' at index (3,)' of the first bad matrix of a batch, '' for one matrix."""
-    if bad.ndim == 2:
-        return ""
-    return f" at index {tuple(bad.flatten(-2).any(-1).nonzero()[0].tolist())}"
+def _where(wrong: Tensor) -> str:
+    """Index of the first wrong entry of a batch as text, empty for a single matrix."""
+    return "" if wrong.ndim == 0 else f"{wrong.nonzero()[0].tolist()}"
 
 
 def rigid(
     rotation: Float[Tensor, "*#batch 3 3"], translation: Float[Tensor, "*#batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Homogeneous matrix of x -> R x + t."""
+    """The matrix [[R, t], [0, 1]]."""
     batch = torch.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
     top = torch.cat([rotation.expand(*batch, 3, 3), translation.expand(*batch, 3)[..., None]], -1)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device).expand(*batch, 1, 4)
-    return torch.cat([top, bottom], -2)
+    return torch.cat([top, top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*batch, 1, 4)], -2)
 
 
-def inverse_rigid(matrix: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Inverse of a rigid motion, x -> R^T (x - t)."""
-    rotation = matrix[..., :3, :3].mT
-    return rigid(rotation, -_matvec(rotation, matrix[..., :3, 3]))
+def inverse_rigid(m: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
+    """[[R^T, -R^T t], [0, 1]], exact where a general inverse would round."""
+    rotation = m[..., :3, :3].mT
+    return rigid(rotation, -(rotation @ m[..., :3, 3:])[..., 0])
 
 
-def apply(matrix: Float[Tensor, "*#batch 4 4"], points: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch 3"]:
-    """Act on points: R x + t."""
-    return _matvec(matrix[..., :3, :3], points) + matrix[..., :3, 3]
+def apply(m: Float[Tensor, "*#batch 4 4"], points: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """R p + t; the batch of the motions broadcasts with that of the points."""
+    return apply_linear(m, points) + m[..., :3, 3]
 
 
-def apply_linear(
-    matrix: Float[Tensor, "*#batch 4 4"], directions: Float[Tensor, "*#batch 3"]
-) -> Float[Tensor, "*batch 3"]:
-    """Act on directions: R x, without the translation."""
-    return _matvec(matrix[..., :3, :3], directions)
+def apply_linear(m: Float[Tensor, "*#batch 4 4"], directions: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """R d: directions turn and are not translated."""
+    return torch.einsum("...ij,...j->...i", m[..., :3, :3], directions)
 
 
+@dataclass(frozen=True)
 class Similarity:
-    """x -> scale R x + t with rotation (*batch, 3, 3), translation (*batch, 3) and scale (*batch), broadcast.
+    """x -> scale R x + t; rotation (*batch, 3, 3), translation (*batch, 3), scale (*batch) > 0.
 
-    Raises ValueError for shapes that do not fit, a matrix that is no rotation, a scale that is not positive.
+    The three fields are what `Rays.moved` and `Cameras.moved` take. Raises ValueError for a scale that is not positive.
     """
 
-    def __init__(self, rotation: Tensor, translation: Tensor, scale: Tensor | float = 1.0):
-        if rotation.shape[-2:] != (3, 3) or translation.shape[-1:] != (3,):
-            raise ValueError(
-                "similarity: expected rotation (..., 3, 3) and translation (..., 3), got "
-                f"{tuple(rotation.shape)} and {tuple(translation.shape)}"
-            )
-        self.rotation = project_to_rotation(rotation)
-        self.translation = translation
-        self.scale = torch.as_tensor(scale, dtype=rotation.dtype, device=rotation.device)
-        if not bool((self.scale > 0).all() and torch.isfinite(self.scale).all()):
-            raise ValueError(f"scale: expected a positive number, got {scale}")
+    rotation: Tensor
+    translation: Tensor
+    scale: Tensor | float = 1.0
+
+    def __post_init__(self):
+        scale = torch.as_tensor(self.scale, dtype=self.rotation.dtype, device=self.rotation.device)
+        if not bool((scale > 0).all()) or not bool(torch.isfinite(scale).all()):
+            raise ValueError(f"scale: expected a positive finite number, got {self.scale}")
+        object.__setattr__(self, "scale", scale)
 
     @classmethod
     def random(
-        cls, *batch: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64
+        cls, *batch: int, generator: torch.Generator | None = None, extent: float = 1.0, octaves: float = 0.0
     ) -> "Similarity":
-        """Haar rotation, normal translation, scale log-uniform in [0.1, 10]."""
-        device = None if generator is None else generator.device
-        rotation = random_rotation(*batch, generator=generator, dtype=dtype)
-        translation = torch.randn(*batch, 3, generator=generator, dtype=dtype, device=device)
-        exponent = 2 * torch.rand(batch, generator=generator, dtype=dtype, device=device) - 1
-        return cls(rotation, translation, 10**exponent)
+        """Haar rotation, Gaussian translation of standard deviation `extent`, scale 2^u with |u| <= `octaves`."""
+        rotation = random_rotation(*batch, generator=generator)
+        translation = extent * torch.randn(*batch, 3, generator=generator, dtype=torch.float64, device=rotation.device)
+        draw = torch.rand(*batch, generator=generator, dtype=torch.float64, device=rotation.device)
+        return cls(rotation, translation, 2 ** (octaves * (2 * draw - 1)))
 
-    def apply(self, points: Float[Tensor, "*b 3"]) -> Tensor:
-        """Act on points: scale R x + t."""
-        return self.linear_apply(points) + self.translation
-
-    def linear_apply(self, vectors: Float[Tensor, "*b 3"]) -> Tensor:
-        """Act on displacements: scale R x."""
-        return self.scale[..., None] * _matvec(self.rotation, vectors)
-
-    def compose(self, other: "Similarity") -> "Similarity":
-        """The map that acts by `other` first: x -> self(other(x))."""
-        return Similarity(self.rotation @ other.rotation, self.apply(other.translation), self.scale * other.scale)
+    def compose(self, first: "Similarity") -> "Similarity":
+        """The similarity that acts as `first` and then as this one."""
+        rotation, scale = self.rotation @ first.rotation, self.scale * first.scale
+        return Similarity(rotation, self.apply(first.translation), scale)
 
     def inverse(self) -> "Similarity":
         """x -> R^T (x - t) / scale."""
-        rotation, scale = self.rotation.mT, 1 / self.scale
-        return Similarity(rotation, -scale[..., None] * _matvec(rotation, self.translation), scale)
+        rotation = self.rotation.mT
+        shift = torch.einsum("...ij,...j->...i", rotation, self.translation)
+        return Similarity(rotation, -shift / self.scale[..., None], 1 / self.scale)
 
-    def __repr__(self) -> str:
-        return f"Similarity(shape={tuple(self.rotation.shape[:-2])}, dtype={self.rotation.dtype})"
+    def apply(self, points: Float[Tensor, "*#batch 3"]) -> Tensor:
+        """scale R p + t."""
+        return self.linear_apply(points) + self.translation
+
+    def linear_apply(self, vectors: Float[Tensor, "*#batch 3"]) -> Tensor:
+        """scale R v: differences of points."""
+        return self.scale[..., None] * torch.einsum("...ij,...j->...i", self.rotation, vectors)
