@@ -53,6 +53,10 @@ class FootPairs:
 
     FEATURES = 5
 
+    @property
+    def shape(self) -> torch.Size:
+        return self.along.shape
+
     @classmethod
     def seen(cls, rays: Rays, points: Tensor, unit: Tensor | float) -> "FootPairs":
         unit = torch.as_tensor(unit, dtype=points.dtype, device=points.device)

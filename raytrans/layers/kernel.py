@@ -7,13 +7,14 @@ that cannot exist at parallel or opposite rays vanish there.
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from raytrans.fields.types import Block, FieldType, as_complex
+from raytrans.fields.types import Block, FieldType
 from raytrans.geometry.pairs import RayPairs
 from raytrans.geometry.spaces import FootPairs
 from raytrans.layers.linear import complex_matrix, real_part_matrix, signature
@@ -101,40 +102,40 @@ class RayKernel(nn.Module):
         """phi_b of every pair."""
         return self.radial(pairs.features(), extras)
 
-    def carried(self, pairs: Pairs, features: Float[Tensor, "..."]) -> Iterator[tuple[Term, Tensor, Tensor]]:
-        """For every term: E f or E conj f as real numbers (*pairs, d) and the matrix (basis, d, out) that mixes it."""
+    def carried(self, pairs: Pairs, features: Float[Tensor, "..."]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For every output block: E f and E conj f of all its terms as real numbers (*pairs, d), and the real matrix
+        (basis, d, out) that mixes them.
+        """
         self.in_type.check(features)
-        parts = {
-            b: features[..., b.slice] if b.real else as_complex(features[..., b.slice]) for b in self.in_type.blocks
-        }
-        for term, weight in zip(self.terms, self.weights, strict=True):
-            value = _carry(term, parts[term.source], pairs)
-            if weight.ndim == 3:
-                yield term, value, weight
-            else:
-                matrix = real_part_matrix(weight) if term.out.real else complex_matrix(weight)
-                yield term, torch.view_as_real(value).flatten(-2), matrix
+        parts = dict(zip(self.in_type.blocks, self.in_type.split(features), strict=True))
+        weights = zip(self.terms, self.weights, strict=True)
+        # terms come ordered by output
+        for _, own in groupby(weights, key=lambda item: item[0].out):
+            values, matrices = [], []
+            for term, weight in own:
+                value = _carry(term, parts[term.source], pairs)
+                if value.is_complex():
+                    value = torch.view_as_real(value).flatten(-2)
+                    weight = real_part_matrix(weight) if term.out.real else complex_matrix(weight)
+                values.append(value.expand(*pairs.shape, -1))
+                matrices.append(weight)
+            yield torch.cat(values, -1), torch.cat(matrices, -2)
 
     def forward(self, pairs: Pairs, features: Tensor, extras: Tensor | None = None) -> Float[Tensor, "*pairs out"]:
         """k(x, y) f(y) of every pair, from features (*pairs, in_type.dim) laid on the pairs."""
-        phi = self.coefficients(pairs, extras)
-        out: dict[Block, Tensor] = {}
-        for term, value, matrix in self.carried(pairs, features):
-            mixed = (value @ matrix.permute(1, 0, 2).flatten(1)).unflatten(-1, (self.basis, -1))
-            part = (mixed * phi[..., None]).sum(-2)
-            out[term.out] = out[term.out] + part if term.out in out else part
-        return torch.cat([out[b] for b in self.out_type.blocks], -1)
+        phi, out = self.coefficients(pairs, extras).unbind(-1), []
+        for value, matrix in self.carried(pairs, features):
+            out.append(sum(p[..., None] * (value @ m) for p, m in zip(phi, matrix, strict=True)))
+        return torch.cat(out, -1)
 
     def summed(
         self, pairs: Pairs, features: Tensor, neighborhood: Neighborhood, weights: Tensor, extras=None
     ) -> Tensor:
         """sum_y w_y k(x, y) f(y), (*targets, out_type.dim); the sum is taken before the channels are mixed."""
-        phi = self.coefficients(pairs, extras) * weights[..., None]
-        out: dict[Block, Tensor] = {}
-        for term, value, matrix in self.carried(pairs, features):
-            part = torch.einsum("...bd,bdo->...o", neighborhood.contract(phi, value), matrix)
-            out[term.out] = out[term.out] + part if term.out in out else part
-        return torch.cat([out[b] for b in self.out_type.blocks], -1)
+        phi, out = self.coefficients(pairs, extras) * weights[..., None], []
+        for value, matrix in self.carried(pairs, features):
+            out.append(torch.einsum("...bd,bdo->...o", neighborhood.contract(phi, value), matrix))
+        return torch.cat(out, -1)
 
     def __repr__(self) -> str:
         return signature("RayKernel", self.in_type, out=self.out_type)
