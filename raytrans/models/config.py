@@ -37,9 +37,7 @@ class ModelConfig:
             raise ValueError(f"directions: expected one of {', '.join(ARMS)}, got {self.directions!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-            elif isinstance(value, int) and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ValueError(f"{field.name}: expected a positive integer, got {value}")
 
     def with_changes(self, **changes) -> "ModelConfig":
@@ -48,10 +46,19 @@ class ModelConfig:
         for name in changes:
             if name not in known:
                 raise ValueError(f"model: unknown key {name!r}, expected one of {', '.join(known)}")
-        return replace(self, **changes)
+        return replace(self, **_tuples(changes))
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict) -> "ModelConfig":
+        """Inverse of `to_dict`, also after a journey through JSON or TOML, which know no tuples."""
+        return ModelConfig(**_tuples(values))
+
+
+def _tuples(values: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 SIZES = {

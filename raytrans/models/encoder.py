@@ -17,9 +17,9 @@ STRIDE = 8
 class FeatureMaps:
     """Maps of one image size: rendering features at half, matching features and context at quarter resolution."""
 
-    fine: Float[Tensor, "n dim h2 w2"]
-    match: Float[Tensor, "n match h4 w4"]
-    context: Float[Tensor, "n turns h4 w4"]
+    fine: Float[Tensor, "*n dim h2 w2"]
+    match: Float[Tensor, "*n match h4 w4"]
+    context: Float[Tensor, "*n turns h4 w4"]
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:

@@ -21,7 +21,11 @@ TINY = 1e-12
 
 @dataclass
 class RelativeCameras:
-    """Source cameras recentred on `center` and counted in `unit`, cast to the working dtype (batch N)."""
+    """Source cameras recentred on `center` and counted in `unit` (batch N).
+
+    Rotations and centres stay in float64 and are cast once vectors are in the axes of a source: those do not depend on
+    the world frame, so that neither does any rounding. The rest is in the working dtype.
+    """
 
     camera_from_world: Float[Tensor, "n 3 3"]
     centers: Float[Tensor, "n 3"]
@@ -34,15 +38,15 @@ class RelativeCameras:
 
     @classmethod
     def of(cls, cameras: Cameras, center: Tensor, unit: Tensor, dtype: torch.dtype, device: torch.device):
-        """Differences are taken in float64, then cast."""
+        """From cameras in the world; `dtype` is the one the network works in."""
 
         def cast(value: Tensor) -> Tensor:
             return value.to(dtype=dtype, device=device)
 
         height, width = (torch.as_tensor(v, dtype=torch.float64) for v in (cameras.height, cameras.width))
         return cls(
-            camera_from_world=cast(cameras.world_from_camera[:, :3, :3].mT.contiguous()),
-            centers=cast((cameras.centers - center) / unit),
+            camera_from_world=cameras.world_from_camera[:, :3, :3].mT.contiguous().to(device),
+            centers=((cameras.centers - center) / unit).to(device),
             intrinsics=cast(cameras.intrinsics),
             size=cast(torch.stack([width, height], -1)),
             reach=cast(_reach(cameras)),
@@ -53,6 +57,16 @@ class RelativeCameras:
 
     def __len__(self) -> int:
         return self.centers.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the network works in."""
+        return self.intrinsics.dtype
+
+    def in_axes(self, vectors: Float[Tensor, "*#n r 3"]) -> Float[Tensor, "3 n r"]:
+        """World vectors in the axes of every source camera, turned in float64 and then cast."""
+        turned = torch.einsum("nij,nrj->inr", self.camera_from_world, vectors.double().expand(len(self), -1, -1))
+        return turned.to(self.dtype)
 
 
 def _reach(cameras: Cameras) -> Tensor:
@@ -96,10 +110,12 @@ def _smoothstep(x: Tensor) -> Tensor:
 def project(
     cameras: RelativeCameras, origin: Float[Tensor, "r 3"], direction: Float[Tensor, "r 3"], inverse: Float[Tensor, "r s"]
 ) -> Samples:
-    """Project samples at inverse distances (R, S) along rays (origin, direction) into every source camera."""
-    turn = cameras.camera_from_world
-    a = torch.einsum("nij,rj->inr", turn, direction)[..., None]
-    b = torch.einsum("nij,nrj->inr", turn, origin - cameras.centers[:, None])[..., None]
+    """Project samples at inverse distances (R, S) along rays (origin, direction) into every source camera.
+
+    Origins and directions are best given in float64.
+    """
+    a = cameras.in_axes(direction)[..., None]
+    b = cameras.in_axes(origin.double() - cameras.centers[:, None])[..., None]
     x, y, z = (a[i] + inverse * b[i] for i in range(3))
     ratio = (x * x + y * y + z * z + TINY).sqrt()
     inward = 1 / ratio
@@ -156,7 +172,7 @@ def sample_pairs(cameras: RelativeCameras, frame: Float[Tensor, "r 3 3"], sample
     The slice of `RayPairs` where rays meet: reciprocal product 0. Source frames are the minimal-rotation section, in
     closed form e1 = (1 - x^2/(1+z), -xy/(1+z), -x), e2 = (-xy/(1+z), 1 - y^2/(1+z), -y).
     """
-    e1x, e2x, d = torch.einsum("nij,rjk->kinr", cameras.camera_from_world, frame)[..., None].unbind(0)
+    e1x, e2x, d = (cameras.in_axes(axis)[..., None] for axis in frame.unbind(-1))
     x, y, z = samples.toward
     # behind the camera the section is singular and the view has faded
     fold = 1 / (1 + z).clamp_min(0.05)

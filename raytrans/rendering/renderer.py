@@ -23,7 +23,8 @@ GEOMETRY = 5
 
 @dataclass
 class TargetRays:
-    """Target rays recentred and counted in the unit: origin (R, 3), frame (R, 3, 3), near and far inverse (R,).
+    """Target rays recentred and counted in the unit: origin (R, 3) and frame (R, 3, 3) in float64, near and far inverse
+    distance (R,) in the working dtype.
 
     `axes` (3, 3) are the target camera's axes, which only the target-canonical control reads.
     """
@@ -105,7 +106,7 @@ class Renderer(nn.Module):
 
     @staticmethod
     def _cosine(views: EncodedViews, rays: TargetRays, samples: Samples) -> Tensor:
-        d = torch.einsum("nij,rj->inr", views.relative.camera_from_world, rays.frame[..., 2])[..., None]
+        d = views.relative.in_axes(rays.frame[..., 2])[..., None]
         return d[0] * samples.toward[0] + d[1] * samples.toward[1] + d[2] * samples.toward[2]
 
     def shade(self, views: EncodedViews, rays: TargetRays, inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:
@@ -147,19 +148,18 @@ class Renderer(nn.Module):
     def _directions(self, views: EncodedViews, rays: TargetRays, samples: Samples) -> tuple[Tensor, Tensor]:
         """Directions that only the control arms read: source rays (N, R, S, 3) and twice the target ray (R, S, 6)."""
         y = torch.stack(samples.toward, -1)
-        x = rays.frame[..., 2]
         shape = (*samples.ratio.shape[1:], 6)
         if self.config.directions == "none":
             return y.new_zeros(*y.shape[:-1], 6), y.new_zeros(shape)
-        y = torch.einsum("nji,nrsj->nrsi", views.relative.camera_from_world, y)
-        e1 = rays.frame[..., 0]
+        axes = torch.eye(3, dtype=torch.float64, device=y.device)
         if self.config.directions == "target":
             if rays.axes is None:
                 raise ValueError("rays: the target-canonical control needs the rays of one camera, got free rays")
-            axes = rays.axes.to(y)
-            x, e1, y = x @ axes, e1 @ axes, y @ axes
-        target = torch.cat([x, e1], -1)[:, None].expand(shape)
-        return torch.cat([y, y - x[:, None]], -1), target
+            axes = rays.axes.to(axes)
+        y = torch.einsum("njk,nrsj->nrsk", (views.relative.camera_from_world @ axes).to(y), y)
+        e1, x = (rays.frame[..., i].to(axes) @ axes for i in (0, 2))
+        target = torch.cat([x, e1], -1).to(y)[:, None].expand(shape)
+        return torch.cat([y, y - x[:, None].to(y)], -1), target
 
     def target_rays(self, views: EncodedViews, rays, near: Tensor | None = None, far: Tensor | None = None) -> TargetRays:
         """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it."""

@@ -165,10 +165,10 @@ def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Ten
 
 
 def relative_rays(rays: Rays, relative: RelativeCameras) -> tuple[Tensor, Tensor]:
-    """Origins (recentred, in units) and frames of rays, differences taken in float64 and then cast."""
-    dtype, device = relative.centers.dtype, relative.centers.device
-    origin = (rays.origin - relative.center.to(rays.origin)) / relative.unit.to(rays.origin)
-    return origin.to(dtype=dtype, device=device), rays.frame.to(dtype=dtype, device=device)
+    """Origins (recentred, in units) and frames of rays, both in float64."""
+    device = relative.centers.device
+    origin = (rays.origin.double() - relative.center.to(rays.origin.device)) / relative.unit.to(rays.origin.device)
+    return origin.to(device), rays.frame.double().to(device)
 
 
 def surface_volume(logits: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def _arithmetic(model: Renderer, precision: str):
 
 
 def _nothing(model: Renderer, encoded: EncodedViews, targets: TargetRays, background: Tensor) -> Rendering:
-    empty = targets.origin.new_zeros(0)
+    empty = targets.near.new_zeros(0)
     return Rendering(empty.reshape(0, 3), empty, empty, empty, empty)
 
 

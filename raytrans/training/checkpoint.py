@@ -64,7 +64,7 @@ def load_model(path: Path) -> Renderer:
     """Model from one file, in float32 on the CPU, ready to render."""
     tensors, metadata = read_tensors(path)
     try:
-        model = Renderer(ModelConfig(**metadata["model"]))
+        model = Renderer(ModelConfig.from_dict(metadata["model"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
     load_weights(model, tensors, path)

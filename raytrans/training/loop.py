@@ -1,7 +1,9 @@
 """The training loop, read top to bottom."""
 
+import json
 import logging
 import math
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +143,15 @@ def _loader(stream: SampleStream, first: int, workers: int):
         sampler=range(first, len(stream)),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_parent,
     )
 
 
-def _plain(config: TrainConfig) -> dict:
-    import json
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+
+def _plain(config: TrainConfig) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 

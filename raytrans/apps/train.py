@@ -1,0 +1,166 @@
+"""Train a model on many scenes."""
+
+import logging
+import math
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+
+from raytrans.apps.cli import add_json_argument, positive_float, write_report
+from raytrans.data.generate import generated_scene
+from raytrans.data.readers import open_scene
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.synthesis import render
+from raytrans.training.config import TrainConfig, read_config
+from raytrans.training.loop import RunOptions, train
+from raytrans.training.metrics import depth_abs_rel, psnr
+from raytrans.training.samples import SceneData
+
+HELD_OUT_SEED = 500_000
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> ArgumentParser:
+    """Command line of `tools/train.py`."""
+    out = ArgumentParser(
+        prog="train",
+        description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
+        "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C at any "
+        "time: the state is saved.",
+    )
+    out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
+    out.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs")
+    out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
+    out.add_argument("--init", type=Path, metavar="FILE", help="start from the weights of a checkpoint")
+    out.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved")
+    out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
+    out.add_argument("--precision", choices=("float32", "bfloat16"), help="overrides optim.precision of the config")
+    out.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values, e.g. --set optim.steps=500"
+    )
+    add_json_argument(out)
+    return out
+
+
+def run(arguments: Namespace) -> int:
+    """Train as the command line says; the exit status."""
+    overrides = list(arguments.set)
+    if arguments.precision:
+        overrides.append(f'optim.precision="{arguments.precision}"')
+    config = read_config(arguments.config, overrides)
+    options = RunOptions(
+        out=output_folder(arguments.out, arguments.resume),
+        resume=arguments.resume,
+        init=arguments.init,
+        minutes=arguments.minutes,
+        device=chosen_device(arguments.device),
+    )
+    folders = [scene_data(Path(folder), config.data.max_size) for folder in config.data.folders]
+    report = Report(config, options.out)
+    held_out = held_out_scenes(config)
+    try:
+        train(config, options, folders, lambda model: evaluate_held_out(model, held_out), report)
+    finally:
+        report.close()
+    write_report(arguments.json, {"step": report.step, **report.last})
+    return 0
+
+
+def chosen_device(name: str) -> str:
+    """The device that "auto" stands for; ValueError where a GPU was asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: expected a CUDA device for 'cuda', found none; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def output_folder(folder: Path, resume: bool) -> Path:
+    """The folder of the run, made if needed; a folder that holds another run is refused unless it is resumed."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {folder}")
+    held = (folder / "training.safetensors").exists()
+    if held and not resume:
+        raise ValueError(f"--out: {folder} holds a run already; go on with --resume or choose another folder")
+    if resume and not held:
+        raise ValueError(f"--resume: no training.safetensors in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def scene_data(folder: Path, max_size: int) -> SceneData:
+    """All training views of a scene on disk, in memory, at most `max_size` pixels; its depth where every view has one."""
+    scene = open_scene(folder)
+    views = scene.views(scene.split("train"), max_size=max_size)
+    return SceneData(list(views.images), views.cameras, None)
+
+
+def held_out_scenes(config: TrainConfig) -> list:
+    """Generated scenes that neither training nor the frozen test sets use."""
+    side = config.data.sizes[0]
+    kinds = ("easy", "full")
+    count = config.log.evaluate_scenes
+    return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in range(count)]
+
+
+def evaluate_held_out(model: Renderer, scenes: list) -> dict[str, float]:
+    """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others."""
+    values: dict[str, list[float]] = {"psnr": [], "depth": []}
+    for scene in scenes:
+        indices = nearest(scene.cameras, scene.cameras[0], 6, exclude=[0])
+        views = Views([scene.images[i] for i in indices], scene.cameras[indices])
+        out = render(model, views, scene.cameras[0])
+        values["psnr"].append(psnr(out.color.cpu(), scene.images[0]))
+        values["depth"].append(depth_abs_rel(out.depth.cpu(), scene.depth[0]))
+    return {name: sum(v) / len(v) for name, v in values.items()}
+
+
+class Report:
+    """Progress bar, tensorboard and the last values of a run."""
+
+    def __init__(self, config: TrainConfig, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        self.config, self.step, self.last = config, 0, {}
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.start = time.monotonic()
+        self.bar = tqdm(total=config.optim.steps, unit="step", dynamic_ncols=True, disable=None)
+        self.writer = SummaryWriter(str(folder / "logs"))
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        held_out = any(name.startswith("held-out/") for name in values)
+        if held_out:
+            self._log(step, values)
+            return
+        if self.step == 0:
+            self.bar.update(step - 1)
+            self.start = time.monotonic()
+        self.bar.update(1)
+        self.step, self.count = step, self.count + 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if self.count == self.config.log.log_every:
+            mean = {name: value / self.count for name, value in self.sums.items()}
+            mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
+            seconds = time.monotonic() - self.start
+            mean["rays_per_second"] = self.config.data.rays * self.count / max(seconds, 1e-9)
+            self.sums, self.count, self.start = {}, 0, time.monotonic()
+            self._log(step, mean)
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        self.last |= values
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        shown = {k: f"{v:.4g}" for k, v in self.last.items() if k in ("psnr", "rays_per_second", "held-out/psnr")}
+        self.bar.set_postfix(shown)
+        log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+
+    def close(self) -> None:
+        """Flush what is pending."""
+        self.bar.close()
+        self.writer.close()

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+
+from raytrans.training.checkpoint import load_model
+from raytrans.training.config import OptimConfig, train_config
+from raytrans.training.loop import RunOptions, learning_rate, train
+from raytrans.training.samples import SampleStream, scene_of_step
+
+CONFIG = {
+    "size": "tiny",
+    "data": {"views": 5, "sizes": [24], "sources": [3, 3], "rays": 32, "reuse": 2, "workers": 0},
+    "optim": {"steps": 6, "warmup": 2},
+    "log": {"checkpoint_every": 3},
+}
+
+
+def losses_of(out, resume=False, stop_at=None, changes=None):
+    values = {}
+
+    def report(step, terms):
+        values[step] = terms["total"]
+        if step == stop_at:
+            raise KeyboardInterrupt
+
+    config = train_config({**CONFIG, **(changes or {})})
+    model = train(config, RunOptions(out, resume=resume), [], None, report)
+    return values, model
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
+    whole, model = losses_of(tmp_path / "whole")
+    first, _ = losses_of(tmp_path / "parts", stop_at=4)
+    second, resumed = losses_of(tmp_path / "parts", resume=True)
+    assert sorted(whole) == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(v) for v in whole.values())
+    assert {**first, **second} == whole
+    assert set(second) == {5, 6}
+    for a, b in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_writes_weights_that_load_and_starts_from_given_ones(tmp_path):
+    _, model = losses_of(tmp_path / "a")
+    loaded = load_model(tmp_path / "a" / "model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    config = train_config({**CONFIG, "optim": {"steps": 1, "learning_rate": 1e-12}})
+    options = RunOptions(tmp_path / "b", init=tmp_path / "a" / "model.safetensors")
+    warm = train(config, options, [])
+    for a, b in zip(model.parameters(), warm.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+def test_resuming_with_another_configuration_is_refused_with_the_difference(tmp_path):
+    losses_of(tmp_path, stop_at=3)
+    with pytest.raises(ValueError, match="optim.learning_rate: 0.001 -> 0.01"):
+        losses_of(tmp_path, resume=True, changes={"optim": {"steps": 6, "warmup": 2, "learning_rate": 0.01}})
+
+
+def test_a_time_limit_stops_with_the_state_saved(tmp_path):
+    train(train_config(CONFIG), RunOptions(tmp_path, minutes=1e-6), [])
+    values, _ = losses_of(tmp_path, resume=True)
+    assert min(values) == 2
+
+
+def test_samples_are_functions_of_seed_step_and_rank():
+    data = train_config(CONFIG).data
+    first, second = SampleStream(data, 0, 9, []), SampleStream(data, 0, 9, [])
+    second[7]
+    a, b = first[3], second[3]
+    assert torch.equal(a.color, b.color) and torch.equal(a.views.images, b.views.images)
+    assert not torch.equal(a.color, first[4].color)
+    assert not torch.equal(a.color, SampleStream(data, 1, 9, [])[3].color)
+
+
+def test_every_scene_is_used_as_often_as_asked_and_two_ranks_share_the_stream():
+    data = train_config(CONFIG).data
+    scenes = [scene_of_step(data, 0, step)[0] for step in range(32)]
+    assert sorted(scenes) == sorted(list(range(16)) * 2)
+    shared = [scene_of_step(data, 0, step, rank, 2)[0] for step in range(16) for rank in range(2)]
+    assert shared == scenes
+
+
+def test_learning_rate_warms_up_and_decays_to_one_percent():
+    optim = OptimConfig(steps=100, warmup=10, learning_rate=1.0)
+    assert math.isclose(learning_rate(optim, 0), 0.1) and math.isclose(learning_rate(optim, 10), 1.0)
+    assert math.isclose(learning_rate(optim, 100), 0.01)
+    assert all(learning_rate(optim, s) >= learning_rate(optim, s + 1) for s in range(10, 100))
