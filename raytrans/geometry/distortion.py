@@ -138,7 +138,7 @@ class Distortion:
         length = points.detach().abs().amax(-1, keepdim=True)
         x, y, z = (points / torch.where(length > 0, length, 1.0)).unbind(-1)
         # straight behind, every direction in the picture is as good as another
-        x = torch.where((z < 0) & (x * x + y * y < 1e-24), 1e-12, x)
+        x = torch.where((z < 0) & (x * x + y * y < 1e-30), 1e-15, x)
         square = x * x + y * y
         on_axis = (z > 0) & (square <= 1e-8 * z * z)
         radius = torch.where(on_axis, 1.0, square).clamp_min(1e-30).sqrt()

@@ -157,12 +157,12 @@ class Similarity:
 
     @classmethod
     def random(
-        cls, *batch: int, generator: torch.Generator | None = None, extent: float = 1.0, octaves: float = 0.0
+        cls, *batch: int, generator: torch.Generator | None = None, extent: float = 1.0, octaves: float = 2.0
     ) -> "Similarity":
         """Haar rotation, Gaussian translation of standard deviation `extent`, scale 2^u with |u| <= `octaves`."""
         rotation = random_rotation(*batch, generator=generator)
         translation = extent * torch.randn(*batch, 3, generator=generator, dtype=torch.float64, device=rotation.device)
-        draw = torch.rand(*batch, generator=generator, dtype=torch.float64, device=rotation.device)
+        draw = torch.rand(batch, generator=generator, dtype=torch.float64, device=rotation.device)
         return cls(rotation, translation, 2 ** (octaves * (2 * draw - 1)))
 
     def compose(self, first: "Similarity") -> "Similarity":
