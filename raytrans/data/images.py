@@ -71,7 +71,10 @@ def image_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) as stored and as shown upright (EXIF orientation applied), from the header alone."""
     with _open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION, 1) in TRANSPOSED
+        try:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in TRANSPOSED
+        except (OSError, SyntaxError) as error:  # PNG may keep it behind the pixels, which are read on the way
+            raise ValueError(f"{path}: broken or cut image ({error})") from None
     return (height, width), ((width, height) if turned else (height, width))
 
 
