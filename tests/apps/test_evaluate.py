@@ -1,0 +1,123 @@
+"""The evaluate command: its numbers against loops, its protocols against the renderings they must not change."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import raytrans
+from raytrans.apps import cli
+from raytrans.apps import evaluate as app
+from raytrans.apps.evaluate import PROTOCOLS, Case, Scores
+from raytrans.data.generate import generated_scene
+from raytrans.data.images import read_image
+from raytrans.export.files import write_png, write_transforms
+from raytrans.models.config import model_config
+from raytrans.rendering.renderer import Renderer
+from raytrans.training.checkpoint import save_model
+
+COUNT = 10
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A scene of ten views of 24x30 without depth, in `scene`, and untrained weights in `tiny.safetensors`."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    drawn = generated_scene(11, "easy", (24, 30), COUNT)
+    for i in range(COUNT):
+        write_png(folder / f"scene/images/{i}.png", drawn.images[i])
+    write_transforms(folder / "scene/transforms.json", drawn.cameras, [f"images/{i}.png" for i in range(COUNT)])
+    torch.manual_seed(0)
+    save_model(folder / "tiny.safetensors", Renderer(model_config("tiny")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return next(app.generated_cases(generated_scene(5, "full", (20, 23), COUNT), 4))
+
+
+def run(place: Path, *more: str) -> int:
+    arguments = [str(place / "scene"), "--checkpoint", str(place / "tiny.safetensors"), "--sources", "3"]
+    return cli.run(app.main, app.parser(), [*arguments, *more])
+
+
+def loop_psnr(first: np.ndarray, second: np.ndarray) -> float:
+    total = sum((float(a) - float(b)) ** 2 for a, b in zip(first.ravel(), second.ravel(), strict=True))
+    return -10 * np.log10(total / first.size)
+
+
+def test_numbers_table_and_sheet(place, tmp_path, capsys):
+    out, sheet = tmp_path / "numbers.json", tmp_path / "sheet.png"
+    assert run(place, "--json", str(out), "--contact-sheet", str(sheet), "--protocol", "I/I", "I/roll") == 0
+    results = json.loads(out.read_text())["scenes"]
+    assert [one["protocol"] for one in results] == ["I/I", "I/roll"]
+    scene, model = raytrans.open_scene(place / "scene"), raytrans.load(place / "tiny.safetensors")
+    margins = []
+    for row, index in zip(results[0]["views"], (0, 8), strict=True):
+        camera, truth = scene.cameras[index], scene.image(index).numpy()
+        chosen = scene.nearest(camera, 3, exclude=[0, 8])
+        color = raytrans.render(model, scene.views(sorted(chosen)), camera).color.numpy()
+        expected = loop_psnr(color, truth), loop_psnr(scene.image(chosen[0]).numpy(), truth)
+        assert (row["model"]["psnr"], row["nearest"]["psnr"]) == pytest.approx(expected, abs=1e-3)
+        margins.append(expected[0] - expected[1])
+    assert results[0]["worst_margin"] == pytest.approx(min(margins), abs=1e-3)
+    assert results[0]["model"]["depth_mean"] is None and results[0]["sweep"]["ssim"] <= 1
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("nearest", "mean", "sweep", "model", "margin", "I/roll"))
+    assert read_image(sheet).shape[0] <= app.SHEET_HEIGHT + 4
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_protocol_changes_what_an_equivariant_model_renders(case, protocol):
+    torch.manual_seed(1)
+    model = Renderer(model_config("tiny")).eval()
+    plain = raytrans.render(model, case.views, case.camera)
+    color, depth = app.render_case(model, case, protocol, 3)
+    torch.testing.assert_close(color, plain.color, rtol=0, atol=1e-4)
+    torch.testing.assert_close(depth, plain.depth, rtol=1e-3, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(("arm", "protocol"), [("world", "I/SE3"), ("target", "I/target-roll")])
+def test_the_controls_are_caught_by_their_protocol(case, arm, protocol):
+    torch.manual_seed(1)
+    model = Renderer(model_config("tiny").with_changes(directions=arm)).eval()
+    plain = raytrans.render(model, case.views, case.camera).color
+    assert (app.render_case(model, case, protocol, 3)[0] - plain).abs().max() > 1e-3
+
+
+def test_sources_of_the_test_sets_leave_the_targets_out():
+    scene = generated_scene(1000, "easy", (12, 12), COUNT)
+    cases = list(app.generated_cases(scene, 6))
+    assert [c.name for c in cases] == ["1000/0", "1000/8"]
+    held_out = [scene.images[0], scene.images[8]]
+    for case in cases:
+        assert len(case.views) == 6
+        assert not any(torch.equal(image, other) for image in case.views.images for other in held_out)
+
+
+def test_depth_errors_are_pooled_over_pixels_of_all_views(case):
+    scores, errors = Scores(), []
+    for scale in (1.1, 1.5):
+        scores.add(case.image, case.depth * scale, case)
+        errors += [scale - 1] * int(torch.isfinite(case.depth).sum())
+    values = scores.values()
+    assert values["depth_mean"] == pytest.approx(np.mean(errors), rel=1e-5)
+    assert values["depth_median"] == pytest.approx(sorted(errors)[(len(errors) - 1) // 2], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--protocol", "I/X"], "I/X"),
+        (["nowhere"], "nowhere"),
+        (["--json", "."], "--json"),
+        (["--contact-sheet", "sheet.jpg"], "sheet.jpg"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(place, capsys, more, named):
+    assert run(place, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("evaluate: error: ") and named in error and error.count("\n") == 1

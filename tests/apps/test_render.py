@@ -1,0 +1,171 @@
+"""The command line and the render command, on a small scene written for the purpose."""
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import raytrans
+from raytrans.apps import cli
+from raytrans.apps import render as app
+from raytrans.apps.captures import Capture
+from raytrans.data.generate import generated_scene
+from raytrans.data.readers import open_scene
+from raytrans.export.files import write_depth_png, write_png, write_transforms
+from raytrans.models.config import model_config
+from raytrans.rendering.renderer import Renderer
+from raytrans.training.checkpoint import save_model
+
+COUNT = 10
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A scene of ten views of 26x32 with depth, in `scene`, and untrained weights in `tiny.safetensors`."""
+    folder = tmp_path_factory.mktemp("render")
+    drawn = generated_scene(7, "easy", (26, 32), COUNT)
+    for i in range(COUNT):
+        write_png(folder / f"scene/images/{i}.png", drawn.images[i])
+        write_depth_png(folder / f"scene/depth/{i}.png", drawn.depth[i], 1e-3)
+    images, depths = ([f"{kind}/{i}.png" for i in range(COUNT)] for kind in ("images", "depth"))
+    write_transforms(folder / "scene/transforms.json", drawn.cameras, images, depths, 1e-3)
+    torch.manual_seed(0)
+    save_model(folder / "tiny.safetensors", Renderer(model_config("tiny")))
+    return folder
+
+
+def run(place: Path, out: Path, *more: str) -> int:
+    arguments = [str(place / "scene"), "--out", str(out), "--checkpoint", str(place / "tiny.safetensors")]
+    return cli.run(app.main, app.parser(), [*arguments, "--sources", "3", *more])
+
+
+def test_writes_every_promised_file_and_a_scene_again(place, tmp_path):
+    assert run(place, tmp_path, "--json", str(tmp_path / "numbers.json")) == 0
+    source, result = open_scene(place / "scene"), open_scene(tmp_path)
+    assert len(result) == 2 and (tmp_path / "video.mp4").stat().st_size > 0
+    for number, index in enumerate((0, 8)):
+        expected, got = source.cameras[index], result.cameras[number]
+        torch.testing.assert_close(got.world_from_camera, expected.world_from_camera, rtol=0, atol=1e-12)
+        torch.testing.assert_close(got.intrinsics, expected.intrinsics)
+        assert result.image(number).shape == (26, 32, 3)
+        depth = np.load(tmp_path / f"depth/{number:04d}.npy")
+        assert depth.dtype == np.float32 and depth.shape == (26, 32)
+        np.testing.assert_array_equal(result.depth(number).numpy(), depth)
+        assert (tmp_path / f"depth/{number:04d}.png").is_file()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert json.loads((tmp_path / "numbers.json").read_text()) == summary
+
+
+def test_numbers_agree_with_the_files(place, tmp_path):
+    run(place, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    truth, result = open_scene(place / "scene"), open_scene(tmp_path)
+    found = {"psnr": [], "depth_abs_rel": []}
+    for number, index in enumerate((0, 8)):
+        error = ((truth.image(index).double() - result.image(number).double()) ** 2).mean().item()
+        found["psnr"].append(-10 * np.log10(error))
+        known, depth = truth.depth(index).double().numpy(), result.depth(number).double().numpy()
+        relative = np.nan_to_num(np.abs(depth - known) / known, nan=1.0)
+        found["depth_abs_rel"].append(relative[np.isfinite(known)].mean())
+    assert summary["psnr"] == pytest.approx(np.mean(found["psnr"]), abs=0.02)  # 8-bit files
+    assert summary["depth_abs_rel"] == pytest.approx(np.mean(found["depth_abs_rel"]), rel=1e-4)
+    assert summary["rays"] == 2 * 26 * 32 and summary["rays_per_second"] > 0 and summary["peak_memory_bytes"] > 1e7
+    assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
+    assert len(summary["checkpoint_hash"]) == 64
+
+
+def test_is_what_the_python_calls_give(place, tmp_path):
+    run(place, tmp_path, "--max-size", "16")
+    scene, model = open_scene(place / "scene"), raytrans.load(place / "tiny.safetensors")
+    camera = scene.cameras[8].resized(13, 16)
+    sources = scene.views(sorted(scene.nearest(camera, 3, exclude=[0, 8])), max_size=16)
+    out = raytrans.render(model, sources, camera)
+    np.testing.assert_array_equal(np.load(tmp_path / "depth/0001.npy"), out.depth.numpy())
+
+
+def test_sources_are_never_held_out_nor_the_view_itself(place):
+    capture = Capture(open_scene(place / "scene"), COUNT, 16)
+    for index in range(COUNT):
+        sources = capture.sources(capture.camera(index), index)
+        assert sources == [i for i in range(COUNT) if i not in (0, 8, index)]
+
+
+@pytest.mark.parametrize("views", ["orbit", "spiral"])
+def test_paths_have_the_asked_number_of_frames(place, tmp_path, views):
+    assert run(place, tmp_path, "--views", views, "--frames", "3", "--max-size", "12") == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["views"]) == 3 and summary["psnr"] is None
+    assert len(open_scene(tmp_path)) == 3
+
+
+def test_cameras_of_a_file_are_rendered(place, tmp_path):
+    assert run(place, tmp_path / "first", "--max-size", "12") == 0
+    file = tmp_path / "first" / "transforms.json"
+    assert run(place, tmp_path / "second", "--max-size", "12", "--views", str(file)) == 0
+    first, second = (open_scene(tmp_path / name).cameras for name in ("first", "second"))
+    torch.testing.assert_close(first.world_from_camera, second.world_from_camera, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--views", "sideways"], "sideways"),
+        (["--views", "missing.json"], "missing.json"),
+        (["--sources", "0"], "--sources"),
+        (["--max-size", "x"], "--max-size"),
+        (["--checkpoint", "nothing.safetensors"], "nothing.safetensors"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(place, tmp_path, capsys, more, named):
+    assert run(place, tmp_path, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("render: error: ") and named in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_is_a_file_is_refused(place, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert run(place, tmp_path / "file") == run(place, tmp_path / "file" / "below") == 2
+    assert capsys.readouterr().err.count(f"got the file {tmp_path / 'file'}") == 2
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_broken_image_is_named(place, tmp_path, capsys):
+    for folder in ("images", "depth"):
+        (tmp_path / "scene" / folder).mkdir(parents=True)
+        for file in (place / "scene" / folder).iterdir():
+            (tmp_path / "scene" / folder / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "scene/transforms.json").write_bytes((place / "scene/transforms.json").read_bytes())
+    broken = tmp_path / "scene/images/8.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    (tmp_path / "tiny.safetensors").write_bytes((place / "tiny.safetensors").read_bytes())
+    assert run(tmp_path, tmp_path / "out", "--max-size", "12") == 2
+    error = capsys.readouterr().err
+    assert "8.png" in error and error.count("\n") == 1
+
+
+def test_interruption_and_system_errors_have_their_status(capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    def full(_):
+        raise OSError(28, "No space left on device", "numbers.json")
+
+    assert cli.run(interrupted, ArgumentParser(prog="t"), []) == 130
+    assert cli.run(full, ArgumentParser(prog="t"), []) == 2
+    assert capsys.readouterr().err == "t: error: interrupted\nt: error: numbers.json: No space left on device\n"
+
+
+def test_a_table_lines_up():
+    lines = cli.table(("name", "value"), [("a", 1.23456), ("long name", None)]).split("\n")
+    assert lines == ["name       value", "a          1.235", "long name      -"]
+
+
+def test_frames_of_differing_sizes_are_padded_in_the_middle():
+    frames = app.padded([np.full((2, 5, 3), 9, np.uint8), np.full((4, 3, 3), 7, np.uint8)])
+    assert {frame.shape for frame in frames} == {(4, 5, 3)}
+    assert frames[0][:, 0, 0].tolist() == [0, 9, 9, 0] and frames[1][0, :, 0].tolist() == [0, 7, 7, 7, 0]
