@@ -154,8 +154,8 @@ def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Ten
     """
     h, w = views.match[i].shape[-2:]
     camera = views.cameras[i]
-    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-    pixels = torch.stack([x * camera.width / w, y * camera.height / h], -1).double().reshape(-1, 2)
+    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) + 0.5 for side in (h, w)), indexing="ij")
+    pixels = torch.stack([x * camera.width / w, y * camera.height / h], -1).reshape(-1, 2)
     origin, frame = relative_rays(camera.pixel_rays(pixels), views.relative)
     near = near_inverse(views.relative, origin, frame[..., 2])
     if camera.near is not None:
