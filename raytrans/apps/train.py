@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps.cli import add_json_argument, positive_float, write_report
+from raytrans.apps.cli import add_json_argument, output_folder, positive_float, write_report
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
@@ -30,11 +30,11 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
-        "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C at any "
+        "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C any "
         "time: the state is saved.",
     )
     out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
-    out.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs")
+    out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
     out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
     out.add_argument("--init", type=Path, metavar="FILE", help="start from the weights of a checkpoint")
     out.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved")
@@ -47,14 +47,14 @@ def parser() -> ArgumentParser:
     return out
 
 
-def run(arguments: Namespace) -> int:
+def main(arguments: Namespace) -> int:
     """Train as the command line says; the exit status."""
     overrides = list(arguments.set)
     if arguments.precision:
         overrides.append(f'optim.precision="{arguments.precision}"')
     config = read_config(arguments.config, overrides)
     options = RunOptions(
-        out=output_folder(arguments.out, arguments.resume),
+        out=run_folder(arguments.out, arguments.resume),
         resume=arguments.resume,
         init=arguments.init,
         minutes=arguments.minutes,
@@ -78,10 +78,8 @@ def chosen_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def output_folder(folder: Path, resume: bool) -> Path:
+def run_folder(folder: Path, resume: bool) -> Path:
     """The folder of the run, made if needed; a folder that holds another run is refused unless it is resumed."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {folder}")
     held = (folder / "training.safetensors").exists()
     if held and not resume:
         raise ValueError(f"--out: {folder} holds a run already; go on with --resume or choose another folder")
@@ -92,9 +90,9 @@ def output_folder(folder: Path, resume: bool) -> Path:
 
 
 def scene_data(folder: Path, max_size: int) -> SceneData:
-    """All training views of a scene on disk, in memory, at most `max_size` pixels; its depth where every view has one."""
+    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth."""
     scene = open_scene(folder)
-    views = scene.views(scene.split("train"), max_size=max_size)
+    views = scene.views(scene.split("train") or range(len(scene)), max_size=max_size)
     return SceneData(list(views.images), views.cameras, None)
 
 

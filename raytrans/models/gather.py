@@ -1,6 +1,6 @@
 """Source rays through the samples of target rays: projection, fading visibility, bilinear reading, pair geometry.
 
-A sample at inverse distance s on the target ray o + d/s is written homogeneously: q = R_j^T (d + s (o - c_j)) in the axes
+A sample at inverse distance s on the target ray o + d/s is homogeneous: q = R_j^T (d + s (o - c_j)) in the axes
 of source camera j, so s = 0 is the point at infinity. All lengths are counted in the unit; |q| is the distance to the
 source over the distance to the target's origin.
 """
@@ -108,7 +108,10 @@ def _smoothstep(x: Tensor) -> Tensor:
 
 
 def project(
-    cameras: RelativeCameras, origin: Float[Tensor, "r 3"], direction: Float[Tensor, "r 3"], inverse: Float[Tensor, "r s"]
+    cameras: RelativeCameras,
+    origin: Float[Tensor, "r 3"],
+    direction: Float[Tensor, "r 3"],
+    inverse: Float[Tensor, "r s"],
 ) -> Samples:
     """Project samples at inverse distances (R, S) along rays (origin, direction) into every source camera.
 

@@ -17,7 +17,9 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def pair_invariants(field_type: FieldType, features: Float[Tensor, "*b dim"], pairs: RayPairs) -> Float[Tensor, "*b dim"]:
+def pair_invariants(
+    field_type: FieldType, features: Float[Tensor, "*b dim"], pairs: RayPairs
+) -> Float[Tensor, "*b dim"]:
     """Carry typed source features into the pair frame: e^{-i n phi_y} f, whose two real parts are invariants.
 
     The (0, 0) part of the ray convolution with identity weights, before any mixing.
@@ -110,7 +112,9 @@ class RayStage(nn.Module):
         self.norms = nn.ModuleList([nn.Linear(n, hidden, bias=False) for n in typed])
         self.layers = nn.ModuleList([RayLayer(hidden, heads, typed) for _ in range(layers)])
 
-    def forward(self, x: Float[Tensor, "r s c"], typed: dict[int, Tensor], log_distance: Float[Tensor, "r s"]) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "r s c"], typed: dict[int, Tensor], log_distance: Float[Tensor, "r s"]
+    ) -> Tensor:
         for n, linear in zip((1, 2), self.norms, strict=True):
             square = typed[n].real ** 2 + typed[n].imag ** 2
             x = x + linear((square + 1e-6).sqrt())

@@ -1,6 +1,6 @@
 """Convolutions that are equivariant to quarter turns of the image exactly: the group C4 acting on the pixel grid.
 
-A regular feature map has shape (N, 4 C, H, W), channel 4 c + r holding group channel c seen by the filter turned r times.
+A regular map has shape (N, 4 C, H, W), channel 4 c + r being group channel c seen by the filter turned r times.
 Turning the image by torch.rot90(k=1) turns every map and shifts r by one. Kernel 3 with stride 1 and kernel 4 with
 stride 2, padding 1, keep this exact on even sides. Source: Cohen and Welling, Group Equivariant Convolutional Networks.
 """
@@ -21,7 +21,9 @@ class TurnLift(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1):
         super().__init__()
         self.stride, self.padding = stride, (kernel - stride + 1) // 2
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel) / (in_channels * kernel**2) ** 0.5)
+        self.weight = nn.Parameter(
+            torch.randn(out_channels, in_channels, kernel, kernel) / (in_channels * kernel**2) ** 0.5
+        )
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Tensor:
         turned = torch.stack([torch.rot90(self.weight, r, (-2, -1)) for r in range(TURNS)], 1)

@@ -161,7 +161,9 @@ class Renderer(nn.Module):
         target = torch.cat([x, e1], -1).to(y)[:, None].expand(shape)
         return torch.cat([y, y - x[:, None].to(y)], -1), target
 
-    def target_rays(self, views: EncodedViews, rays, near: Tensor | None = None, far: Tensor | None = None) -> TargetRays:
+    def target_rays(
+        self, views: EncodedViews, rays, near: Tensor | None = None, far: Tensor | None = None
+    ) -> TargetRays:
         """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it."""
         origin, frame = relative_rays(rays, views.relative)
         first = near_inverse(views.relative, origin, frame[..., 2])
@@ -170,5 +172,7 @@ class Renderer(nn.Module):
         if near is not None:
             first = torch.minimum(first, (unit / near).to(first))
         if far is not None:
-            last = torch.minimum((unit / far).to(first), 0.95 * first)
+            last = (unit / far).to(first)
+            # a ray that is first seen beyond `far` keeps a short range before it
+            first = torch.maximum(first, 1.05 * last)
         return TargetRays(origin, frame, first, last)

@@ -1,6 +1,6 @@
 """Range and samples of a ray, in inverse distance over the unit: s from 1/near down to 0, the point at infinity.
 
-Naming: `inverse` s is an inverse distance counted in the unit; `edges` bound bins and descend; `weights` sum to at most 1.
+Naming: `inverse` s is an inverse distance counted in the unit; `edges` bound bins and descend; `weights` sum to <= 1.
 """
 
 import math

@@ -148,7 +148,7 @@ def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:
 
 
 def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rays through the matching pixels of source i: origin, frame, near (all (h w, ...)) and inverse distances (h w, D).
+    """Rays through the matching pixels of source i: origin, frame, near (all (h w, ...)), inverse distances (h w, D).
 
     The planes run from `near` to 0 inclusive, uniform in inverse distance.
     """

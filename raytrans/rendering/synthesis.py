@@ -11,7 +11,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.compositing import Rendering
-from raytrans.rendering.renderer import Renderer, TargetRays
+from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -22,16 +22,30 @@ TOKENS = 40_000  # samples times views in flight: chunks of about 256 rays at 8 
 def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
     """Feature maps and depth distributions of the source views, for any number of `render` calls. No gradients.
 
-    Where all source centres coincide there is no unit of length yet; `render` then takes it from the target.
+    The views are kept in the order of `content_order`, whatever order they come in. Where all source centres coincide
+    there is no unit of length yet; `render` then takes it from the target.
     """
     if isinstance(views, EncodedViews):
         return views
     if not isinstance(views, Views):
         raise ValueError(f"sources: expected Views or the result of encode, got {type(views).__name__}")
     with torch.no_grad():
+        views = views[content_order(views)]
         encoded = model.encode(views)
         unit = source_unit(views.cameras)
         return encoded if unit is None else model.place(encoded, unit)
+
+
+def content_order(views: Views) -> list[int]:
+    """Indices of the views in an order that depends on the colours of each alone, on quarter turns of it neither.
+
+    Sums over views are the same to the last digit when they are taken in one order.
+    """
+    keys = []
+    for image in views.images:
+        levels = (image.double() * 2**16).round().long()
+        keys.append(torch.stack([levels.sum((0, 1)), (levels * levels).sum((0, 1))]).flatten().tolist())
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def render(
@@ -39,17 +53,19 @@ def render(
     sources: Views | EncodedViews,
     camera: Cameras,
     precision: str = "float32",
-    background: Sequence[float] = (0.0, 0.0, 0.0),
+    background: Sequence[float] | None = None,
     chunk: int | None = None,
 ) -> Rendering:
     """Render one camera from source views: colour (H, W, 3), z-depth, opacity and spread (H, W), in the user's units.
 
     Deterministic, without gradients, rays in chunks. The result depends on images and cameras only, up to rounding not
     on world frame, scale, order of sources, or roll of any camera by quarter turns. `background` shows where no source
-    sees. `precision` "bfloat16" is faster and less exact. Raises ValueError for a batch of cameras or unknown precision.
+    sees, by default the mean colour of the sources. `precision` "bfloat16" is faster and less exact. Raises ValueError
+    for a batch of cameras or an unknown precision.
     """
     if not isinstance(camera, Cameras) or camera.intrinsics.ndim != 2:
-        raise ValueError("camera: expected one camera, got " + _described(camera))
+        got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__
+        raise ValueError(f"camera: expected one camera, got {got}")
     rays = camera.rays()
     cosine = (rays.direction * camera.forward).sum(-1)
     near = None if camera.near is None else camera.near / cosine
@@ -65,7 +81,7 @@ def render_rays(
     sources: Views | EncodedViews,
     rays: Rays,
     precision: str = "float32",
-    background: Sequence[float] = (0.0, 0.0, 0.0),
+    background: Sequence[float] | None = None,
     chunk: int | None = None,
 ) -> Rendering:
     """Render any set of rays (*batch): `.color (*batch, 3)`, `.distance`, `.opacity`, `.spread` (*batch).
@@ -82,18 +98,32 @@ def _render(model, sources, rays, precision, background, chunk, bounds=(None, No
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     wanted = torch.float64 if precision == "float64" else torch.float32
     if model.dtype != wanted:
-        raise ValueError(f"precision: {precision!r} needs a model in {wanted}, got {model.dtype}; use model.to({wanted})")
+        raise ValueError(
+            f"precision: {precision!r} needs a model in {wanted}, got {model.dtype}; use model.to({wanted})"
+        )
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 ray, got {chunk}")
     shape, flat = rays.shape, rays.reshape(-1)
     with torch.no_grad(), _arithmetic(model, precision):
         encoded, known = _placed(model, encode(model, sources), flat)
         targets = model.target_rays(encoded, flat, *(None if b is None else b.reshape(-1) for b in bounds))
         targets.axes = axes
-        colour = torch.as_tensor(background, dtype=model.dtype, device=model.device)
+        colour = _background(encoded, background)
         step = chunk or chunk_size(model, encoded)
         parts = [model(encoded, targets[k : k + step], colour).rendering for k in range(0, len(flat), step)]
-    parts = parts or [_nothing(model, encoded, targets, colour)]
+    parts = parts or [_nothing(targets.near)]
     out = in_user_units(Rendering.cat(parts), encoded.relative.unit, known)
-    return out.map(lambda v: v.float().reshape(*shape, *v.shape[1:]) if precision == "bfloat16" else v.reshape(*shape, *v.shape[1:]))
+    return out.map(lambda v: v.to(wanted).reshape(*shape, *v.shape[1:]))
+
+
+def _background(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:
+    """The colour where no source sees: the given one, or the mean over the pixels of the sources, every view alike."""
+    if given is None:
+        return torch.stack([color.mean((1, 2)) for color in encoded.colors]).mean(0)
+    colour = torch.as_tensor(given).to(encoded.colors[0])
+    if colour.shape != (3,) or not bool(torch.isfinite(colour).all()):
+        raise ValueError(f"background: expected three finite numbers, got {given}")
+    return colour
 
 
 def _arithmetic(model: Renderer, precision: str):
@@ -102,8 +132,9 @@ def _arithmetic(model: Renderer, precision: str):
     return contextlib.nullcontext()
 
 
-def _nothing(model: Renderer, encoded: EncodedViews, targets: TargetRays, background: Tensor) -> Rendering:
-    empty = targets.near.new_zeros(0)
+def _nothing(like: Tensor) -> Rendering:
+    """The rendering of no rays."""
+    empty = like.new_zeros(0)
     return Rendering(empty.reshape(0, 3), empty, empty, empty, empty)
 
 

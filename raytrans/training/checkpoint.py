@@ -30,13 +30,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> Non
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise ValueError(f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched") from None
+        raise ValueError(
+            f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and metadata of a checkpoint; ValueError for a file that is missing, cut short, foreign or of another format."""
+    """Tensors and metadata of a checkpoint; ValueError for a missing, cut, foreign file or another format."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"checkpoint: no such file {path}")

@@ -119,7 +119,11 @@ def _filled(kind: type, values: dict, where: str):
             raise ValueError(f"{where}: unknown key {name!r}, expected one of {', '.join(known)}")
         default = known[name].default
         value = tuple(value) if isinstance(value, list) else value
-        value = float(value) if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool) else value
+        value = (
+            float(value)
+            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+            else value
+        )
         if type(value) is not type(default):
             raise ValueError(f"{where}: {name} must be {type(default).__name__}, got {value!r}")
         out[name] = value

@@ -97,7 +97,9 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
     if options.resume:
         metadata = load_training(out / STATE, model, optimizer)
         if metadata["config"] != _plain(config):
-            raise ValueError(f"--resume: configuration differs from that of {out / STATE}: {_changes(metadata['config'], config)}")
+            raise ValueError(
+                f"--resume: configuration differs from that of {out / STATE}: {_changes(metadata['config'], config)}"
+            )
         first = metadata["step"]
     elif options.init is not None:
         load_weights(model, read_tensors(options.init)[0], options.init)

@@ -28,7 +28,7 @@ def proposal_loss(edges: Tensor, weights: Tensor, known: Float[Tensor, " r"]) ->
 
 
 def sweep_loss(logits: Float[Tensor, "d h w"], near: Float[Tensor, "1 h w"], known: Float[Tensor, "h w"]) -> Tensor:
-    """Cross-entropy of a source's plane logits with the two planes around its known inverse distances; NaN is unknown."""
+    """Cross-entropy of plane logits of a source with the planes around its known inverse distances; NaN is unknown."""
     planes = logits.shape[0]
     valid = torch.isfinite(known)
     position = (1 - torch.where(valid, known, 0.0) / near[0]).clamp(0, 1) * (planes - 1)

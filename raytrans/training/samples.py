@@ -50,7 +50,9 @@ def scene_of_step(config: DataConfig, seed: int, step: int, rank: int = 0, ranks
 class SampleStream(torch.utils.data.Dataset):
     """Item `step` is the sample of that step; a map-style dataset, so that loaders can prefetch and resume anywhere."""
 
-    def __init__(self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1):
+    def __init__(
+        self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1
+    ):
         self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
         self.rank, self.ranks = rank, ranks
         self.load = lru_cache(maxsize=POOL)(self._load)

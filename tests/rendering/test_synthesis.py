@@ -1,0 +1,204 @@
+import math
+
+import pytest
+import torch
+
+import raytrans
+from raytrans.data.generate import generated_scene
+from raytrans.geometry.rigid import random_rotation
+from raytrans.models.config import model_config
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.synthesis import chunk_size
+
+
+@pytest.fixture(scope="module")
+def setting():
+    torch.manual_seed(0)
+    model = Renderer(model_config("tiny"))
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.05 * torch.randn_like(p)
+    scene = generated_scene(11, "easy", (20, 24), 4)
+    views = raytrans.Views(scene.images[:3], scene.cameras[[0, 1, 2]])
+    return model.eval(), views, scene.cameras[3]
+
+
+def finite(out, where=None):
+    seen = out.opacity >= 0.05
+    assert bool(torch.isfinite(out.color).all()) and bool(torch.isfinite(out.opacity).all())
+    for value in (out.depth, out.depth_mean, out.spread):
+        assert bool((torch.isfinite(value) == seen).all())
+    return out
+
+
+def test_a_rendering_has_the_documented_shapes_and_ranges(setting):
+    model, views, camera = setting
+    out = finite(raytrans.render(model, views, camera))
+    assert out.color.shape == (20, 24, 3) and out.depth.shape == out.opacity.shape == (20, 24)
+    assert 0 <= out.color.min() and out.color.max() <= 1 and out.color.std() > 0.01
+    assert not out.color.requires_grad
+    cosine = (camera.rays().direction * camera.forward).sum(-1).float()
+    seen = out.opacity > 0.5
+    torch.testing.assert_close(out.depth[seen], (out.distance * cosine)[seen])
+
+
+def test_chunks_encoding_and_free_rays_change_nothing(setting):
+    model, views, camera = setting
+    whole = raytrans.render(model, views, camera)
+    encoded = raytrans.encode(model, views)
+    parts = raytrans.render(model, encoded, camera, chunk=37)
+    rays = raytrans.render_rays(model, encoded, camera.rays()[3:7, 5])
+    torch.testing.assert_close(parts.color, whole.color, rtol=0, atol=1e-5)
+    torch.testing.assert_close(rays.color, whole.color[3:7, 5], rtol=0, atol=1e-5)
+    assert rays.depth is None and rays.distance.shape == (4,)
+    assert chunk_size(model, encoded) >= 16
+
+
+def test_the_same_call_gives_the_same_bits(setting):
+    model, views, camera = setting
+    first, second = (raytrans.render(model, views, camera) for _ in range(2))
+    assert torch.equal(first.color, second.color)
+    assert torch.equal(first.opacity, second.opacity)
+
+
+def test_one_source_renders(setting):
+    model, views, camera = setting
+    out = finite(raytrans.render(model, views[[0]], camera))
+    assert out.color.std() > 0
+
+
+def test_rays_no_source_sees_are_background(setting):
+    model, views, camera = setting
+    turned = camera.moved(torch.eye(3), torch.zeros(3))
+    pose = turned.world_from_camera.clone()
+    pose[:3, 0], pose[:3, 2] = -pose[:3, 0], -pose[:3, 2]
+    away = raytrans.Cameras(camera.intrinsics, pose, (20, 24))
+    behind = 50 * (camera.centers - views.cameras.centers.mean(0))
+    away = away.moved(torch.eye(3), behind)
+    out = raytrans.render(model, views, away, background=(0.2, 0.4, 0.6))
+    assert out.opacity.abs().max() == 0
+    torch.testing.assert_close(out.color, torch.tensor([0.2, 0.4, 0.6]).expand(20, 24, 3))
+    assert bool(out.depth.isnan().all())
+
+
+@pytest.mark.parametrize("case", ["equal to a source", "inside an object", "looking away", "twice the same view"])
+def test_hard_but_legal_targets_are_finite(setting, case):
+    model, views, camera = setting
+    if case == "equal to a source":
+        camera = views.cameras[1]
+    elif case == "inside an object":
+        focus = camera.centers + 4 * camera.forward
+        camera = camera.moved(torch.eye(3), focus - camera.centers)
+    elif case == "looking away":
+        camera = camera.moved(random_rotation(), torch.zeros(3))
+    else:
+        views = views[[0, 1, 1, 2]]
+    finite(raytrans.render(model, views, camera))
+
+
+def together(views):
+    poses = views.cameras.world_from_camera.clone()
+    poses[:, :3, 3] = poses[0, :3, 3]
+    return raytrans.Views(views.images, raytrans.Cameras(views.cameras.intrinsics, poses, (20, 24)))
+
+
+def test_all_sources_at_one_place_take_the_unit_from_the_target(setting):
+    model, views, camera = setting
+    views = together(views)
+    base = finite(raytrans.render(model, views, camera))
+    zero = torch.zeros(3)
+    scaled = raytrans.render(model, views.moved(torch.eye(3), zero, 100.0), camera.moved(torch.eye(3), zero, 100.0))
+    torch.testing.assert_close(scaled.color, base.color, rtol=0, atol=1e-4)
+    seen = base.opacity > 0.1
+    torch.testing.assert_close(scaled.depth_mean[seen], 100 * base.depth_mean[seen], rtol=1e-3, atol=0)
+
+
+def test_everything_at_one_place_has_colours_and_no_depth(setting):
+    model, views, _ = setting
+    views = together(views)
+    out = raytrans.render(model, views, views.cameras[0])
+    assert bool(torch.isfinite(out.color).all()) and out.color.std() > 0
+    assert bool(out.depth.isnan().all())
+
+
+def test_bounds_of_the_target_tighten_the_range(setting):
+    model, views, camera = setting
+    free = raytrans.render(model, views, camera)
+    inside = free.depth[free.opacity >= 0.05].quantile(torch.tensor([0.3, 0.7])).tolist()
+    bounded = raytrans.Cameras(camera.intrinsics, camera.world_from_camera, (20, 24), near=inside[0], far=inside[1])
+    out = raytrans.render(model, views, bounded)
+    seen = out.opacity >= 0.05
+    assert bool(seen.any())
+    assert out.depth[seen].min() >= inside[0] - 1e-3 and out.depth[seen].max() <= inside[1] + 1e-3
+
+
+def test_what_no_source_sees_has_their_mean_colour_by_default(setting):
+    model, views, camera = setting
+    up = camera.moved(torch.eye(3), 1000 * (camera.centers - views.cameras.centers.mean(0)))
+    out = raytrans.render(
+        model, views, up.rolled(1.0).moved(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.zeros(3))
+    )
+    unseen = out.opacity == 0
+    mean = torch.stack([image.mean((0, 1)) for image in views.images]).mean(0)
+    assert bool(unseen.any())
+    nearest = (out.color[unseen] - mean).abs().amax(-1).min()
+    assert nearest < 1e-5
+
+
+def test_sizes_may_differ_between_sources(setting):
+    model, views, camera = setting
+    images = [views.image(0), views.image(1)[:, :17], views.image(2)]
+    cameras = [views.cameras[0], views.cameras[1].cropped(0, 0, 20, 17), views.cameras[2]]
+    finite(raytrans.render(model, raytrans.Views(images, raytrans.Cameras.stack(cameras)), camera))
+
+
+def test_float64_agrees_with_float32(setting):
+    model, views, camera = setting
+    single = raytrans.render(model, views, camera)
+    double = raytrans.render(model.double(), views, camera, precision="float64")
+    model.float()
+    torch.testing.assert_close(double.color.float(), single.color, rtol=0, atol=1e-3)
+
+
+def test_training_call_is_differentiable(setting):
+    model, views, camera = setting
+    encoded = model.place(model.encode(views), torch.tensor(1.0, dtype=torch.float64))
+    rays = model.target_rays(encoded, camera.rays().reshape(-1)[::60])
+    traced = model(encoded, rays, torch.zeros(3))
+    # the proposal places samples without a gradient and learns from its own loss
+    (traced.rendering.color.sum() + traced.rendering.distance_mean.sum() + traced.proposal.sum()).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not bool(torch.isfinite(p.grad).all())]
+    model.zero_grad()
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, v, c: raytrans.render(m, v, v.cameras), "camera: expected one camera, got a batch"),
+        (lambda m, v, c: raytrans.render(m, v, c, precision="float8"), "precision: expected one of"),
+        (lambda m, v, c: raytrans.render(m, v, c, precision="float64"), "needs a model in torch.float64"),
+        (lambda m, v, c: raytrans.render(m, v, c, chunk=0), "chunk: expected"),
+    ],
+)
+def test_mistakes_are_named(setting, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*setting)
+
+
+def test_memory_does_not_grow_with_the_image(setting):
+    model, views, camera = setting
+    encoded = raytrans.encode(model, views)
+    largest = []
+    forward = model.forward
+
+    def watched(placed, rays, *rest):
+        largest.append(len(rays.near))
+        return forward(placed, rays, *rest)
+
+    model.forward = watched
+    try:
+        raytrans.render(model, encoded, camera.resized(40, 48), chunk=64)
+    finally:
+        del model.forward
+    assert max(largest) == 64 and len(largest) == math.ceil(40 * 48 / 64)
