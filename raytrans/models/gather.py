@@ -1,8 +1,8 @@
 """Source rays through the samples of target rays: projection, fading visibility, bilinear reading, pair geometry.
 
-A sample at inverse distance s on the target ray o + d/s is homogeneous: q = R_j^T (d + s (o - c_j)) in the axes
-of source camera j, so s = 0 is the point at infinity. All lengths are counted in the unit; |q| is the distance to the
-source over the distance to the target's origin.
+A sample at inverse distance s on the target ray o + d/s is written homogeneously: q = R_j^T (d + s (o - c_j)) in the
+axes of source camera j, so s = 0 is the point at infinity. All lengths are counted in the unit; |q| is the distance to
+the source over the distance to the target's origin.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ TINY = 1e-12
 
 @dataclass
 class RelativeCameras:
-    """Source cameras recentred on `center` and counted in `unit` (batch N).
+    """Source cameras recentred on `center` and counted in `unit` (batch N), all in float64.
 
-    Rotations and centres stay in float64 and are cast once vectors are in the axes of a source: those do not depend on
-    the world frame, so that neither does any rounding. The rest is in the working dtype.
+    `dtype` is the one the network works in. Vectors are cast to it once they are in the axes of a source, pixels once
+    they are found: neither depends on the world frame, so that no rounding does.
     """
 
     camera_from_world: Float[Tensor, "n 3 3"]
@@ -35,38 +35,30 @@ class RelativeCameras:
     distortion: object | None
     center: Float[Tensor, "3"]
     unit: Float[Tensor, ""]
+    dtype: torch.dtype
 
     @classmethod
     def of(cls, cameras: Cameras, center: Tensor, unit: Tensor, dtype: torch.dtype, device: torch.device):
-        """From cameras in the world; `dtype` is the one the network works in."""
-
-        def cast(value: Tensor) -> Tensor:
-            return value.to(dtype=dtype, device=device)
-
+        """From cameras in the world."""
         height, width = (torch.as_tensor(v, dtype=torch.float64) for v in (cameras.height, cameras.width))
         return cls(
             camera_from_world=cameras.world_from_camera[:, :3, :3].mT.contiguous().to(device),
             centers=((cameras.centers - center) / unit).to(device),
-            intrinsics=cast(cameras.intrinsics),
-            size=cast(torch.stack([width, height], -1)),
-            reach=cast(_reach(cameras)),
-            distortion=None if cameras.distortion is None else cameras.distortion.to(dtype, device),
+            intrinsics=cameras.intrinsics.to(device),
+            size=torch.stack([width, height], -1).to(device),
+            reach=_reach(cameras).to(device),
+            distortion=None if cameras.distortion is None else cameras.distortion.to(torch.float64, device),
             center=center,
             unit=unit,
+            dtype=dtype,
         )
 
     def __len__(self) -> int:
         return self.centers.shape[0]
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype that the network works in."""
-        return self.intrinsics.dtype
-
     def in_axes(self, vectors: Float[Tensor, "*#n r 3"]) -> Float[Tensor, "3 n r"]:
-        """World vectors in the axes of every source camera, turned in float64 and then cast."""
-        turned = torch.einsum("nij,nrj->inr", self.camera_from_world, vectors.double().expand(len(self), -1, -1))
-        return turned.to(self.dtype)
+        """World vectors in the axes of every source camera, in float64."""
+        return torch.einsum("nij,nrj->inr", self.camera_from_world, vectors.double().expand(len(self), -1, -1))
 
 
 def _reach(cameras: Cameras) -> Tensor:
@@ -115,37 +107,39 @@ def project(
 ) -> Samples:
     """Project samples at inverse distances (R, S) along rays (origin, direction) into every source camera.
 
-    Origins and directions are best given in float64.
+    Pixels are found in float64 and then cast: most of the network's own rounding would come from theirs.
     """
     a = cameras.in_axes(direction)[..., None]
     b = cameras.in_axes(origin.double() - cameras.centers[:, None])[..., None]
-    x, y, z = (a[i] + inverse * b[i] for i in range(3))
+    exact = [a[i] + inverse * b[i] for i in range(3)]
+    x, y, z = (t.to(cameras.dtype) for t in exact)
     ratio = (x * x + y * y + z * z + TINY).sqrt()
     inward = 1 / ratio
-    x, y, z = x * inward, y * inward, z * inward
-    depth = torch.where(z > GRAZING[0] / 2, z, GRAZING[0] / 2)
-    u, v = x / depth, y / depth
-    fade = _smoothstep((z - GRAZING[0]) / (GRAZING[1] - GRAZING[0]))
-    reach = cameras.reach[:, None, None]
-    if cameras.distortion is not None:
-        radius = (u * u + v * v + TINY).sqrt()
-        fade = fade * _smoothstep((reach - radius) / (0.05 * reach))
-        shrink = (reach / radius).clamp_max(1)
-        u, v = _distorted(cameras, u * shrink, v * shrink)
+    toward = (x * inward, y * inward, z * inward)
+    fade = _smoothstep((toward[2] - GRAZING[0]) / (GRAZING[1] - GRAZING[0]))
+    # behind the plane where a view has faded, any finite pixel will do
+    depth = torch.maximum(exact[2], GRAZING[0] / 2 * ratio)
+    u, v, bent_fade = _distorted(cameras, exact[0] / depth, exact[1] / depth)
     k = cameras.intrinsics[:, None, None]
-    width, height = cameras.size[:, 0, None, None], cameras.size[:, 1, None, None]
     u, v = k[..., 0, 0] * u + k[..., 0, 1] * v + k[..., 0, 2], k[..., 1, 1] * v + k[..., 1, 2]
-    for position, side in ((u, width), (v, height)):
-        inside = torch.minimum(position, side - position)
-        fade = fade * _smoothstep(inside)
-    grid = torch.stack([(2 * u / width - 1).clamp(-2, 2), (2 * v / height - 1).clamp(-2, 2)], -1)
-    return Samples(grid, fade, (x, y, z), ratio, inverse * inward)
+    grid = []
+    for position, side in zip((u, v), cameras.size.T[..., None, None], strict=True):
+        fade = fade * _smoothstep(torch.minimum(position, side - position).to(cameras.dtype))
+        grid.append((2 / side * position - 1).to(cameras.dtype).clamp(-2, 2))
+    fade = fade if bent_fade is None else fade * bent_fade.to(cameras.dtype)
+    return Samples(torch.stack(grid, -1), fade, toward, ratio, inverse * inward)
 
 
-def _distorted(cameras: RelativeCameras, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    n = u.shape[0]
-    bent = cameras.distortion.distort(torch.stack([u, v], -1).reshape(n, -1, 2)).reshape(*u.shape, 2)
-    return bent[..., 0], bent[..., 1]
+def _distorted(cameras: RelativeCameras, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Where the lens images pinhole coordinates, and the weight that fades the view out beyond its reach."""
+    if cameras.distortion is None:
+        return u, v, None
+    reach = cameras.reach[:, None, None]
+    radius = (u * u + v * v + TINY).sqrt()
+    shrink = (reach / radius).clamp_max(1)
+    bent = cameras.distortion.distort(torch.stack([u * shrink, v * shrink], -1).flatten(1, 2))
+    u, v = bent.unflatten(1, u.shape[1:]).unbind(-1)
+    return u, v, _smoothstep((reach - radius) / (0.05 * reach))
 
 
 def read(maps: list[Tensor], samples: Samples) -> Tensor:
@@ -175,7 +169,7 @@ def sample_pairs(cameras: RelativeCameras, frame: Float[Tensor, "r 3 3"], sample
     The slice of `RayPairs` where rays meet: reciprocal product 0. Source frames are the minimal-rotation section, in
     closed form e1 = (1 - x^2/(1+z), -xy/(1+z), -x), e2 = (-xy/(1+z), 1 - y^2/(1+z), -y).
     """
-    e1x, e2x, d = (cameras.in_axes(axis)[..., None] for axis in frame.unbind(-1))
+    e1x, e2x, d = (cameras.in_axes(axis).to(cameras.dtype)[..., None] for axis in frame.unbind(-1))
     x, y, z = samples.toward
     # behind the camera the section is singular and the view has faded
     fold = 1 / (1 + z).clamp_min(0.05)

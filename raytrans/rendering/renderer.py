@@ -106,7 +106,7 @@ class Renderer(nn.Module):
 
     @staticmethod
     def _cosine(views: EncodedViews, rays: TargetRays, samples: Samples) -> Tensor:
-        d = views.relative.in_axes(rays.frame[..., 2])[..., None]
+        d = views.relative.in_axes(rays.frame[..., 2]).to(samples.fade)[..., None]
         return d[0] * samples.toward[0] + d[1] * samples.toward[1] + d[2] * samples.toward[2]
 
     def shade(self, views: EncodedViews, rays: TargetRays, inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:
