@@ -9,6 +9,7 @@
 
 from raytrans.data.readers import open_scene
 from raytrans.data.views import Views
+from raytrans.equivariance import equivariance_error
 from raytrans.fields.types import FieldType
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
@@ -26,6 +27,7 @@ __all__ = [
     "Rays",
     "Views",
     "encode",
+    "equivariance_error",
     "load",
     "open_scene",
     "render",
