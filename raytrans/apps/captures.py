@@ -44,7 +44,10 @@ class Capture:
         """Indices of the training views nearest to `camera`, in order of index, without the view `own` itself."""
         usable = set(self.scene.split("train")) - {own}
         if not usable:
-            raise ValueError(f"{self.scene.path}: no view is left to render from ({len(self.scene)} in all)")
+            of = "" if own is None else f" view {own}"
+            held = len(self.scene.split("holdout"))
+            counts = f"{len(self.scene)} in all, {held} held out"
+            raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts})")
         exclude = [i for i in range(len(self.scene)) if i not in usable]
         return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import raytrans
 from raytrans.export.files import write_json
@@ -42,12 +43,23 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE
     except OSError as error:
-        named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return _complain(parser, named, MISTAKE)
-    except ValueError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return _complain(parser, named or str(error), MISTAKE)
+    except (ValueError, FloatingPointError) as error:
         return _complain(parser, str(error), MISTAKE)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return _complain(parser, f"out of memory ({error}); try a smaller --max-size", MISTAKE)
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_is_short(error):
+            raise
+        return _complain(parser, f"out of memory ({error}); try smaller images", MISTAKE)
+
+
+def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
+    """Whether memory ran out; on the CPU torch says so in a plain RuntimeError."""
+    return (
+        not isinstance(error, RuntimeError)
+        or "can't allocate memory" in str(error)
+        or isinstance(error, torch.OutOfMemoryError)
+    )
 
 
 def _complain(parser: ArgumentParser, message: str, status: int) -> int:
@@ -70,6 +82,13 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return value
+
+
+def seed(text: str) -> int:
+    """A whole number that seeds generators, 0 to 2^31 - 1, as an argparse type."""
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**31:
+        raise ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, got {text!r}")
+    return int(text)
 
 
 def positive_float(text: str) -> float:
@@ -137,6 +156,12 @@ def load_model(arguments: Namespace) -> Renderer:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return load(arguments.checkpoint, device)
+
+
+def check_finite(color: Tensor, checkpoint: Path | None) -> None:
+    """Refuse a rendering with colours that are no numbers, naming the weights it comes from."""
+    if not bool(torch.isfinite(color).all()):
+        raise ValueError(f"checkpoint: {checkpoint or RELEASED}: expected finite colours, got NaN or infinity")
 
 
 def checkpoint_facts(checkpoint: Path | None) -> dict[str, str]:

@@ -99,7 +99,7 @@ def parser() -> ArgumentParser:
     cli.add_source_arguments(out, max_size=200)
     text = "also write a picture of every held-out view: target, rendering, depth"
     out.add_argument("--contact-sheet", type=cli.output_file, metavar="FILE.png", help=text)
-    out.add_argument("--seed", type=int, default=0, help="of the random frames and rolls (default: 0)")
+    out.add_argument("--seed", type=cli.seed, default=0, help="of the random frames and rolls (default: 0)")
     cli.add_json_argument(out)
     return out
 
@@ -169,6 +169,7 @@ def evaluated(
         add_baselines(baselines, case)
         for index, protocol in enumerate(scores):
             color, depth = render_case(model, case, protocol, arguments.seed + number)
+            cli.check_finite(color, arguments.checkpoint)
             scores[protocol].add(color, depth, case)
             if index == 0:
                 triples.append((case.image, color, depth))

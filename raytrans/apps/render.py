@@ -70,7 +70,7 @@ def parser() -> ArgumentParser:
     text = "float32 (default), or bfloat16: faster and less exact"
     out.add_argument("--precision", choices=("float32", "bfloat16"), default=PRECISIONS[0], help=text)
     text = "recorded in the summary; rendering itself draws nothing at random (default: 0)"
-    out.add_argument("--seed", type=int, default=0, help=text)
+    out.add_argument("--seed", type=cli.seed, default=0, help=text)
     cli.add_json_argument(out)
     return out
 
@@ -79,13 +79,15 @@ def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
+    check_no_capture(arguments.out)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     targets = chosen_targets(capture, arguments.views, arguments.frames)
     model = cli.load_model(arguments)
     frames, rows = [], []
     for number, done in enumerate(rendered(model, capture, targets, arguments.precision)):
-        frames.append(write_frame(arguments.out, number, done.out))
+        cli.check_finite(done.out.color, arguments.checkpoint)
         rows.append({"number": number, **measured(capture, done)})
+        frames.append(write_frame(arguments.out, number, done.out))
         cli.say(progress(rows[-1], len(targets)))
     write_cameras(arguments.out, [target.camera for target in targets])
     rate = PATH_RATE if targets[0].index is None else STILL_RATE
@@ -106,6 +108,12 @@ def main(arguments: Namespace) -> int:
     cli.write_report(arguments.json, values)
     cli.say(closing(values, arguments.out))
     return 0
+
+
+def check_no_capture(folder: Path) -> None:
+    """Refuse to write over the `transforms.json` of a capture; that of an earlier rendering may go."""
+    if (folder / "transforms.json").exists() and not (folder / "color" / "0000.png").exists():
+        raise ValueError(f"--out: {folder} holds a capture, whose transforms.json would be lost; choose another folder")
 
 
 def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
@@ -129,9 +137,9 @@ def rendered(
     model: Renderer, capture: Capture, targets: list[Target], precision: str = "float32"
 ) -> Iterator[Rendered]:
     """Render the targets one after the other; neighbours with the same sources share their encoding."""
+    plan = [(target, capture.sources(target.camera, target.index)) for target in targets]
     encoded, before = None, None
-    for target in targets:
-        sources = capture.sources(target.camera, target.index)
+    for target, sources in plan:
         start = time.process_time()
         if sources != before:
             encoded, before = None, sources  # the old one goes before the new one is made

@@ -15,6 +15,7 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
+from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.loop import RunOptions, train
 from raytrans.training.metrics import depth_abs_rel, psnr
@@ -53,6 +54,8 @@ def main(arguments: Namespace) -> int:
     if arguments.precision:
         overrides.append(f'optim.precision="{arguments.precision}"')
     config = read_config(arguments.config, overrides)
+    if arguments.init is not None:
+        check_weights(arguments.init, arguments.resume)
     options = RunOptions(
         out=run_folder(arguments.out, arguments.resume),
         resume=arguments.resume,
@@ -61,6 +64,8 @@ def main(arguments: Namespace) -> int:
         device=chosen_device(arguments.device),
     )
     folders = [scene_data(Path(folder), config.data.max_size) for folder in config.data.folders]
+    if config.data.folder_share > 0 and not folders:
+        raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
     report = Report(config, options.out)
     held_out = held_out_scenes(config)
     try:
@@ -79,20 +84,32 @@ def chosen_device(name: str) -> str:
 
 
 def run_folder(folder: Path, resume: bool) -> Path:
-    """The folder of the run, made if needed; a folder that holds another run is refused unless it is resumed."""
+    """The folder of the run, not made yet; one that holds another run is refused unless it is resumed."""
     held = (folder / "training.safetensors").exists()
     if held and not resume:
         raise ValueError(f"--out: {folder} holds a run already; go on with --resume or choose another folder")
     if resume and not held:
         raise ValueError(f"--resume: no training.safetensors in {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_weights(path: Path, resume: bool) -> None:
+    """Refuse `--init` beside `--resume`, a file that is no checkpoint, and weights that are not finite."""
+    if resume:
+        raise ValueError("--init: expected without --resume, which goes on from the weights of the run itself")
+    for name, value in read_tensors(path)[0].items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"--init: {path}: weight {name} holds NaN or infinity")
 
 
 def scene_data(folder: Path, max_size: int) -> SceneData:
     """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth."""
     scene = open_scene(folder)
-    views = scene.views(scene.split("train") or range(len(scene)), max_size=max_size)
+    train = scene.split("train") or range(len(scene))
+    if len(train) < 2:
+        held = f"{len(train)} of {len(scene)}"
+        raise ValueError(f"data.folders: {folder}: expected at least two views that are not held out, got {held}")
+    views = scene.views(train, max_size=max_size)
     return SceneData(list(views.images), views.cameras, None)
 
 
@@ -120,15 +137,14 @@ class Report:
     """Progress bar, tensorboard and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        self.config, self.step, self.last = config, 0, {}
+        self.config, self.folder, self.step, self.last = config, folder, 0, {}
         self.sums: dict[str, float] = {}
         self.count = 0
         self.start = time.monotonic()
         self.bar = tqdm(total=config.optim.steps, unit="step", dynamic_ncols=True, disable=None)
-        self.writer = SummaryWriter(str(folder / "logs"))
+        self.writer = None
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         held_out = any(name.startswith("held-out/") for name in values)
@@ -151,6 +167,9 @@ class Report:
             self._log(step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = self.writer or SummaryWriter(str(self.folder / "logs"))
         self.last |= values
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
@@ -161,4 +180,5 @@ class Report:
     def close(self) -> None:
         """Flush what is pending."""
         self.bar.close()
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()

@@ -142,17 +142,22 @@ def read_depth(path: Path, scale: float) -> Float[Tensor, "height width"]:
             raise ValueError(f"{path}: expected a grey depth image of 16 or 32 bits, got 8 bits a channel")
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
-    if values.ndim != 2:
+    if values.ndim != 2 or values.size == 0:
         raise ValueError(f"{path}: expected a depth map (H, W), got shape {values.shape}")
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: expected a depth map of real numbers, got {values.dtype}")
     depth = torch.from_numpy(values.astype(np.float64) * scale).float()
     return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.nan)
 
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")
+    return values
 
 
 def read_mask(path: Path, upright: bool = True) -> Bool[Tensor, "height width"]:

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 
+from raytrans.fields.types import FieldType
+
 ARMS = ("none", "world", "target")
 
 
@@ -37,8 +39,21 @@ class ModelConfig:
             raise ValueError(f"directions: expected one of {', '.join(ARMS)}, got {self.directions!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{field.name}: expected a positive integer, got {value}")
+            if field.type is int and (type(value) is not int or value < 1):
+                raise ValueError(f"{field.name}: expected a positive integer, got {value!r}")
+        for name, count, least in (("widths", 3, 1), ("typed", 2, 0)):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or [type(v) is int and v >= least for v in value] != [True] * count:
+                raise ValueError(f"{name}: expected {count} integers of at least {least}, got {value!r}")
+        if self.planes < 2:
+            raise ValueError(f"planes: expected at least 2, got {self.planes}")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden: expected a multiple of heads ({self.heads}), got {self.hidden}")
+        for name in ("fine_type", "match_type"):
+            try:
+                FieldType(getattr(self, name))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{name}: {error}") from None
 
     def with_changes(self, **changes) -> "ModelConfig":
         """A copy with some fields changed; ValueError lists the known fields for an unknown one."""
@@ -98,6 +113,6 @@ SIZES = {
 
 def model_config(size: str, **changes) -> ModelConfig:
     """Configuration of a named size ("tiny", "small", "base") with changes; ValueError for an unknown name."""
-    if size not in SIZES:
+    if not isinstance(size, str) or size not in SIZES:
         raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
     return SIZES[size].with_changes(**changes)

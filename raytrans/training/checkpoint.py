@@ -50,7 +50,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"checkpoint: {path} is damaged or no safetensors file: {error}") from None
     if metadata is None:
         raise ValueError(f"checkpoint: {path} holds no raytrans configuration")
-    metadata = json.loads(metadata)
+    try:
+        metadata = dict(json.loads(metadata))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint: {path}: its configuration is damaged: {error}") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"checkpoint: {path}: expected format {FORMAT}, got {metadata.get('format')!r}")
     return tensors, metadata
@@ -67,7 +70,7 @@ def load_model(path: Path) -> Renderer:
     tensors, metadata = read_tensors(path)
     try:
         model = Renderer(ModelConfig.from_dict(metadata["model"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
     load_weights(model, tensors, path)
     return model.eval()
@@ -87,6 +90,10 @@ def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> Non
         got = None if name not in weights else tuple(weights[name].shape)
         if got != tuple(value.shape):
             raise ValueError(f"checkpoint: {path}: weight {name}: expected shape {tuple(value.shape)}, got {got}")
+        if not weights[name].is_floating_point():
+            raise ValueError(f"checkpoint: {path}: weight {name}: expected floats, got {weights[name].dtype}")
+    if unknown := sorted(set(weights) - set(expected)):
+        raise ValueError(f"checkpoint: {path}: weight {unknown[0]} is none of this model's")
     model.load_state_dict(weights, strict=True)
 
 
@@ -103,6 +110,8 @@ def save_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer,
 def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer) -> dict:
     """Restore what `save_training` wrote; returns its metadata."""
     tensors, metadata = read_tensors(path)
+    if not {"step", "config"} <= metadata.keys():
+        raise ValueError(f"checkpoint: {path}: expected the state of a training run, got weights alone")
     load_weights(model, tensors, path)
     state = optimizer.state_dict()
     for index, (name, _) in enumerate(model.named_parameters()):

@@ -1,10 +1,28 @@
 """Training configuration: frozen dataclasses, filled from a short TOML file that holds only differences."""
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from raytrans.models.config import ModelConfig, model_config
+
+PRECISIONS = ("float32", "bfloat16")
+SEEDS = 2**31  # a step's generator is seeded with (seed << 32) + step
+
+
+def _require(name: str, value: object, met: bool, expected: str) -> None:
+    if not met:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _at_least(config: object, least: int, *names: str) -> None:
+    for name in names:
+        _require(name, getattr(config, name), getattr(config, name) >= least, f"an integer of at least {least}")
+
+
+def _whole(values: tuple) -> bool:
+    return all(type(value) is int for value in values)
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,18 @@ class DataConfig:
     reuse: int = 4
     workers: int = 1
 
+    def __post_init__(self):
+        _at_least(self, 1, "rays", "reuse", "max_size")
+        _at_least(self, 0, "workers")
+        _at_least(self, 2, "views")
+        sizes, sources = self.sizes, self.sources
+        _require("sizes", sizes, _whole(sizes) and min(sizes, default=0) >= 1, "one or more positive integers")
+        rising = _whole(sources) and len(sources) == 2 and 1 <= sources[0] <= sources[1]
+        _require("sources", sources, rising, "two rising positive integers")
+        _require("folders", self.folders, all(isinstance(f, str) for f in self.folders), "paths of folders")
+        for name in ("easy_share", "folder_share"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -43,6 +73,15 @@ class OptimConfig:
     precision: str = "float32"
     augment_rotation: bool = False
 
+    def __post_init__(self):
+        _at_least(self, 1, "steps")
+        _at_least(self, 0, "warmup")
+        for name in (f.name for f in fields(self) if isinstance(f.default, float)):
+            value, positive = getattr(self, name), name in ("learning_rate", "clip")
+            expected = f"a finite number {'above 0' if positive else 'of at least 0'}"
+            _require(name, value, 0 <= value < math.inf and (value > 0 or not positive), expected)
+        _require("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
 
 @dataclass(frozen=True)
 class LogConfig:
@@ -52,6 +91,9 @@ class LogConfig:
     evaluate_every: int = 1000
     evaluate_scenes: int = 4
     checkpoint_every: int = 500
+
+    def __post_init__(self):
+        _at_least(self, 1, *(f.name for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -76,13 +118,17 @@ def train_config(values: dict, source: str = "config") -> TrainConfig:
     """Configuration from nested dictionaries; an unknown key or a wrong type is a ValueError that lists known keys."""
     values = dict(values)
     size, seed = values.pop("size", "small"), values.pop("seed", 0)
-    model = model_config(size, **values.pop("model", {}))
+    changes = _table(values.pop("model", {}), f"{source}: model")
+    try:
+        model = model_config(size, **changes)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     parts = {name: _filled(kind, values.pop(name, {}), f"{source}: {name}") for name, kind in SECTIONS.items()}
     if values:
         known = ["size", "seed", "model", *SECTIONS]
         raise ValueError(f"{source}: unknown key {sorted(values)[0]!r}, expected one of {', '.join(known)}")
-    if not isinstance(seed, int):
-        raise ValueError(f"{source}: seed must be an integer, got {seed!r}")
+    if type(seed) is not int or not 0 <= seed < SEEDS:
+        raise ValueError(f"{source}: seed must be an integer from 0 to {SEEDS - 1}, got {seed!r}")
     return TrainConfig(size=size, seed=seed, model=model, **parts)
 
 
@@ -106,15 +152,21 @@ def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
         *sections, name = key.strip().split(".")
         place = values
         for section in sections:
-            place = place.setdefault(section, {})
+            place = _table(place.setdefault(section, {}), f"--set {item}: {section}")
         place[name] = value
     return train_config(values, str(path))
 
 
-def _filled(kind: type, values: dict, where: str):
+def _table(values: object, where: str) -> dict:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a section of keys and values, got {values!r}")
+    return values
+
+
+def _filled(kind: type, values: object, where: str):
     known = {f.name: f for f in fields(kind)}
     out = {}
-    for name, value in values.items():
+    for name, value in _table(values, where).items():
         if name not in known:
             raise ValueError(f"{where}: unknown key {name!r}, expected one of {', '.join(known)}")
         default = known[name].default
@@ -127,4 +179,7 @@ def _filled(kind: type, values: dict, where: str):
         if type(value) is not type(default):
             raise ValueError(f"{where}: {name} must be {type(default).__name__}, got {value!r}")
         out[name] = value
-    return kind(**out)
+    try:
+        return kind(**out)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

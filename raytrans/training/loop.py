@@ -4,7 +4,10 @@ import json
 import logging
 import math
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from raytrans.training.samples import Sample, SampleStream, SceneData
 
 log = logging.getLogger(__name__)
 STATE, WEIGHTS = "training.safetensors", "model.safetensors"
+_ADVICE = "; the last saved state is kept; try a smaller optim.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
     jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
     background = torch.zeros(3, dtype=color.dtype, device=color.device)
     traced = model(views, rays, background, jitter)
+    if not bool(torch.isfinite(traced.rendering.opacity).all()):
+        return {"total": color.new_tensor(torch.nan)}
     known = color.new_full((len(color),), torch.nan)
     if sample.distance is not None:
         known = (unit / sample.distance).to(color)
@@ -105,7 +111,7 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
         load_weights(model, read_tensors(options.init)[0], options.init)
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     stream = SampleStream(config.data, config.seed, optim.steps, folders)
-    step = first
+    step, interrupted = first, False
     try:
         for step, sample in zip(range(first, optim.steps), _loader(stream, first, config.data.workers), strict=False):
             for group in optimizer.param_groups:
@@ -114,28 +120,50 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
             with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bfloat16"):
                 terms = sample_losses(model, sample, optim, generator)
             if not bool(torch.isfinite(terms["total"])):
-                raise FloatingPointError(f"loss is {terms['total'].item()} at step {step}; seed {config.seed}")
+                raise FloatingPointError(f"the loss is not finite at step {step}, seed {config.seed}{_ADVICE}")
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
-            optimizer.step()
-            done = step + 1
+            if not bool(torch.isfinite(norm)):
+                raise FloatingPointError(f"the gradient is not finite at step {step}, seed {config.seed}{_ADVICE}")
+            with _uninterrupted():
+                optimizer.step()
+                step = done = step + 1
             if report is not None:
                 report(done, {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()})
             if done % config.log.checkpoint_every == 0:
-                save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
+                with _uninterrupted():
+                    save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
             if evaluate is not None and done % config.log.evaluate_every == 0:
                 report(done, {f"held-out/{k}": v for k, v in evaluate(model.eval()).items()})
                 model.train()
-            step = done
             if time.monotonic() > deadline:
                 log.info("time limit reached at step %d", done)
                 break
     except KeyboardInterrupt:
+        interrupted = True
+    with _uninterrupted():
+        save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
+        save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
+    if interrupted:
         log.warning("interrupted at step %d; the state is saved, --resume continues", step)
-    save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
-    save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
     return model.eval()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block: weights and step number change together, files are written whole."""
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled, nor arrive
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _loader(stream: SampleStream, first: int, workers: int):

@@ -64,13 +64,13 @@ def read(files: list[Path]) -> Scene:
         first = parts[0].resolve(str(parts[0].meta["frames"][0].get("file_path", "?")), parts[0].label(0))
         raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first")
     folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
-    return Scene(_cameras(shots), [shot.frame for shot in shots], splits, folder)
+    return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder)
 
 
 def read_cameras(path: Path) -> Cameras:
     """Cameras of a transforms file whose images need not exist, if it states `w` and `h`."""
     part = _Transforms.load(Path(path))
-    return _cameras([part.shot(i, need_image=False) for i in range(len(part.meta["frames"]))])
+    return _cameras([part.shot(i, need_image=False) for i in range(len(part.meta["frames"]))], part.path)
 
 
 @dataclass
@@ -85,10 +85,10 @@ class _Shot:
     bounds: tuple[float | None, float | None]
 
 
-def _cameras(shots: list[_Shot]) -> Cameras:
+def _cameras(shots: list[_Shot], path: Path) -> Cameras:
     models = {shot.model for shot in shots}
     if len(models) > 1:
-        raise ValueError("camera_model: expected one lens model per scene, got perspective and fisheye frames")
+        raise ValueError(f"{path}: camera_model: expected one lens model per scene, got perspective and fisheye frames")
     distortion = None
     # a fisheye without coefficients still bends: theta = r, where a pinhole has tan theta = r
     if models == {"fisheye"} or any(any(shot.coefficients) for shot in shots):
@@ -118,7 +118,7 @@ class _Transforms:
     def __init__(self, path: Path, meta: dict):
         self.path, self.meta = path, meta
         self.folder = Path(os.path.abspath(path)).parent
-        named = {split: {os.path.normpath(n) for n in meta.get(f"{split}_filenames") or ()} for split in SPLIT_FILES}
+        named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
 
     @classmethod
@@ -127,12 +127,23 @@ class _Transforms:
             meta = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
         frames = meta.get("frames") if isinstance(meta, dict) else None
         if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
             raise ValueError(f"{path}: expected a non-empty list `frames` of objects, got {str(frames)[:60]}")
         return cls(path, meta)
+
+    def _names(self, key: str) -> set[str]:
+        """File names of a split; a name that no frame has is only warned of, as its frame may be gone."""
+        names = self.meta.get(key) or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{self.path}: expected a list of file names {key}, got {str(names)[:60]}")
+        listed = {os.path.normpath(str(frame.get("file_path"))) for frame in self.meta["frames"]}
+        found = {os.path.normpath(name) for name in names}
+        if lost := sorted(found - listed):
+            log.warning("%s: %d of %d %s name no frame (first: %s)", self.path, len(lost), len(found), key, lost[0])
+        return found & listed
 
     def label(self, index: int) -> str:
         return f"{self.path}: frame {index} ({self.meta['frames'][index].get('file_path', 'no file_path')})"
@@ -149,8 +160,11 @@ class _Transforms:
     def existing(self, text: str, label: str) -> Path | None:
         """The listed file, with an image extension added where that is what exists; None where nothing does."""
         path = self.resolve(text, label)
-        candidates = (path.with_name(path.name + extension) for extension in EXTENSIONS)
-        return next((candidate for candidate in candidates if candidate.is_file()), None)
+        try:
+            candidates = (path.with_name(path.name + extension) for extension in EXTENSIONS)
+            return next((candidate for candidate in candidates if candidate.is_file()), None)
+        except (OSError, ValueError) as error:  # a name too long, or none at all
+            raise ValueError(f"{label}: {text[:60]!r} is no file name ({error})"[:400]) from None
 
     def shots(self) -> list[_Shot]:
         found = [self.shot(i) for i in range(len(self.meta["frames"]))]
@@ -184,7 +198,7 @@ class _Transforms:
             size=size,
             model=model,
             coefficients=coefficients,
-            bounds=(values.number("near"), values.number("far")),
+            bounds=values.bounds(),
         )
 
     def _splits(self, name: str | None) -> list[str]:
@@ -209,6 +223,8 @@ class _Transforms:
         )
 
     def _extra(self, text: str | None, label: str, kind: str) -> Path | None:
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{label}: expected the name of a {kind} file, got {text!r}")
         path = self.existing(text, label) if text else None
         if text and path is None:
             log.warning("%s: its %s file %s does not exist: left out", label, kind, text)
@@ -238,6 +254,16 @@ class _Values:
                 raise ValueError(f"{self.label}: expected a whole positive {key}, got {number}")
         height, width = (None if number is None else int(number) for number in numbers)
         return height, width
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Stated z-depths (near, far), positive and in order."""
+        near, far = self.number("near"), self.number("far")
+        for key, number in (("near", near), ("far", far)):
+            if number is not None and not number > 0:
+                raise ValueError(f"{self.label}: expected a positive {key}, got {number}")
+        if near is not None and far is not None and not near < far:
+            raise ValueError(f"{self.label}: expected near < far, got near {near} and far {far}")
+        return near, far
 
     def _focal(self, axis: str, pixels: int) -> float | None:
         """Focal length in pixels, 0.5 pixels / tan(0.5 angle) where an angle is given (`x_fov` is in degrees)."""
@@ -280,6 +306,8 @@ class _Values:
 
     def world_from_camera(self) -> np.ndarray:
         """(4, 4), OpenCV axes; the rotation must be one within 1e-3 and is projected to the nearest."""
+        if self.get("transform_matrix") is None:
+            raise ValueError(f"{self.label}: expected a finite transform_matrix (4, 4), got none")
         try:
             matrix = np.array(self.get("transform_matrix"), dtype=np.float64)
         except (TypeError, ValueError):
