@@ -16,13 +16,11 @@ class PlaneMixing(nn.Module):
         self.weight = nn.Linear(channels * kernel, channels)
 
     def forward(self, volume: Tensor, planes: int) -> Tensor:
-        # channels last, so that the mixing is one tall matrix product
-        x = volume.unflatten(0, (-1, planes)).unflatten(2, (-1, TURNS)).permute(0, 3, 4, 5, 1, 2)
-        x = F.pad(x.flatten(0, 3), (0, 0, self.kernel // 2, self.kernel // 2))
-        x = self.weight(x.unfold(1, self.kernel, 1).flatten(2))
         n, (h, w) = volume.shape[0] // planes, volume.shape[-2:]
-        x = x.unflatten(0, (n, TURNS, h, w)).permute(0, 4, 5, 1, 2, 3)
-        return x.flatten(2, 3).flatten(0, 1)
+        x = volume.unflatten(0, (n, planes)).unflatten(2, (-1, TURNS)).permute(0, 2, 1, 3, 4, 5).flatten(3)
+        kernel = self.weight.weight.unflatten(1, (-1, self.kernel))[..., None]
+        x = F.conv2d(x, kernel, self.weight.bias, padding=(self.kernel // 2, 0))
+        return x.unflatten(3, (TURNS, h, w)).permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
 
 
 class VolumeRegularizer(nn.Module):
@@ -42,12 +40,12 @@ class VolumeRegularizer(nn.Module):
     def forward(self, statistics: Float[Tensor, "n d c h w"], context: Tensor) -> Float[Tensor, "n d h w"]:
         n, planes = statistics.shape[:2]
         x = self.lift(statistics.flatten(0, 1)).unflatten(0, (n, planes)) + self.inject(context)[:, None]
-        x = F.elu(x.flatten(0, 1))
-        x = F.elu(x + self.mix_in(x, planes))
-        low = F.elu(self.low(F.avg_pool2d(x, 2)))
+        x = F.elu_(x.flatten(0, 1))
+        x = F.elu_(x + self.mix_in(x, planes))
+        low = F.elu_(self.low(F.avg_pool2d(x, 2)))
         low = low + self.mix_low(low, planes)
         x = x + F.interpolate(low, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        x = F.elu(x + self.fine(x))
-        x = F.elu(x + self.mix_out(x, planes))
+        x = F.elu_(x + self.fine(x))
+        x = F.elu_(x + self.mix_out(x, planes))
         invariant = x.unflatten(1, (-1, TURNS)).mean(2)
         return self.head(invariant.movedim(1, -1))[..., 0].unflatten(0, (n, planes))
