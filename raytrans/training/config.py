@@ -121,7 +121,7 @@ def train_config(values: dict, source: str = "config") -> TrainConfig:
     changes = _table(values.pop("model", {}), f"{source}: model")
     try:
         model = model_config(size, **changes)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: {error}") from None
     parts = {name: _filled(kind, values.pop(name, {}), f"{source}: {name}") for name, kind in SECTIONS.items()}
     if values:
@@ -181,5 +181,5 @@ def _filled(kind: type, values: object, where: str):
         out[name] = value
     try:
         return kind(**out)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None

@@ -146,7 +146,8 @@ class _Transforms:
         return found & listed
 
     def label(self, index: int) -> str:
-        return f"{self.path}: frame {index} ({self.meta['frames'][index].get('file_path', 'no file_path')})"
+        name = str(self.meta["frames"][index].get("file_path", "no file_path"))
+        return f"{self.path}: frame {index} ({name if len(name) <= 200 else name[:200] + '...'})"
 
     def resolve(self, text: str, label: str) -> Path:
         """Absolute path of a listed file, refused where it leaves the scene."""
@@ -163,8 +164,8 @@ class _Transforms:
         try:
             candidates = (path.with_name(path.name + extension) for extension in EXTENSIONS)
             return next((candidate for candidate in candidates if candidate.is_file()), None)
-        except (OSError, ValueError) as error:  # a name too long, or none at all
-            raise ValueError(f"{label}: {text[:60]!r} is no file name ({error})"[:400]) from None
+        except (OSError, ValueError):  # a name too long, or none at all
+            raise ValueError(f"{label}: {text[:60]!r}... is no file name") from None
 
     def shots(self) -> list[_Shot]:
         found = [self.shot(i) for i in range(len(self.meta["frames"]))]
@@ -222,7 +223,7 @@ class _Transforms:
             mask=self._extra(values.get("mask_path"), label, "mask"),
         )
 
-    def _extra(self, text: str | None, label: str, kind: str) -> Path | None:
+    def _extra(self, text: object, label: str, kind: str) -> Path | None:
         if text is not None and not isinstance(text, str):
             raise ValueError(f"{label}: expected the name of a {kind} file, got {text!r}")
         path = self.existing(text, label) if text else None
