@@ -113,7 +113,9 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
     stream = SampleStream(config.data, config.seed, optim.steps, folders)
     step, interrupted = first, False
     try:
-        for step, sample in zip(range(first, optim.steps), _loader(stream, first, config.data.workers), strict=False):
+        with _uninterrupted():  # an interrupt in a fork would be lost, or end a worker with a traceback
+            samples = iter(_loader(stream, first, config.data.workers))
+        for step, sample in zip(range(first, optim.steps), samples, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(optim, step)
             generator = torch.Generator().manual_seed((config.seed << 32) + step)
