@@ -15,7 +15,6 @@ class ModelConfig:
     features. planes: depths of the sweep in every source. coarse, fine: proposal positions and samples of a ray.
     hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1 and 2 on target samples.
     directions: "none" (equivariant), or the frame whose directions the control arms read ("world", "target").
-    quarter_turns: False replaces the encoder's group filters by free ones (a control).
     """
 
     widths: tuple[int, int, int] = (8, 12, 16)
