@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raytrans.models.gather import RelativeCameras, project
 
-NEAREST, FARTHEST, STEPS = 0.2, 60.0, 20
+NEAREST, FARTHEST, STEPS = 0.4, 60.0, 20
 FLOOR = 0.01
 
 
