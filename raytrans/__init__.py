@@ -1,7 +1,7 @@
 """SE(3)-equivariant rendering in ray space: posed images in, novel views and depth out.
 
 >>> import raytrans
->>> scene = raytrans.open_scene("scenes/garden")
+>>> scene = raytrans.open_scene("scenes/blocks")
 >>> camera = scene.cameras[0]
 >>> views = scene.views(scene.nearest(camera, 8, exclude=[0]))
 >>> out = raytrans.render(raytrans.load(), sources=views, camera=camera)
