@@ -49,7 +49,8 @@ def resample(edges: Tensor, weights: Tensor, count: int, jitter: Tensor | None =
         padded = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
         upper = torch.maximum(padded[:, :-1], padded[:, 1:])
         blurred = (upper[:, :-1] + upper[:, 1:]) / 2
-        mass = blurred / blurred.sum(-1, keepdim=True).clamp_min(1e-6)
+        # the floor is a share of all light, not of what little a doubtful proposal holds: noise in it moves no samples
+        mass = blurred / blurred.sum(-1, keepdim=True).clamp_min(1)
         bins = weights.shape[-1]
         mass = (1 - FLOOR) * mass + FLOOR / bins
         mass = mass / mass.sum(-1, keepdim=True)
