@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.pairs import SOFTENING, RayPairs
+from raytrans.models.reading import read_map
 
 GRAZING = (0.02, 0.1)  # cosine to the optical plane between which a view fades in
 TINY = 1e-12
@@ -144,11 +145,7 @@ def _distorted(cameras: RelativeCameras, u: Tensor, v: Tensor) -> tuple[Tensor, 
 
 def read(maps: list[Tensor], samples: Samples) -> Tensor:
     """Bilinear reading of one map (C, h, w) per source at the samples: (N, R, S, C)."""
-    values = [
-        F.grid_sample(m[None], g[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
-        for m, g in zip(maps, samples.grid, strict=True)
-    ]
-    return torch.stack(values).permute(0, 2, 3, 1)
+    return torch.stack([read_map(m, g) for m, g in zip(maps, samples.grid, strict=True)])
 
 
 def read_planes(volumes: list[Tensor], samples: Samples, plane: Tensor) -> Tensor:
@@ -163,39 +160,79 @@ def read_planes(volumes: list[Tensor], samples: Samples, plane: Tensor) -> Tenso
     return torch.stack(values).permute(0, 2, 3, 1)
 
 
+@dataclass
+class _Sections:
+    """Frames of target and source rays in the axes of each source, every component (N, R, S) or broadcast to it."""
+
+    e1x: Tensor
+    e2x: Tensor
+    e1y: tuple[Tensor, Tensor, Tensor]
+    e2y: tuple[Tensor, Tensor, Tensor]
+    offset: tuple[Tensor, Tensor, Tensor]
+    sine2: Tensor
+    cosine2: Tensor
+
+    @classmethod
+    def of(cls, cameras: RelativeCameras, frame: Tensor, samples: Samples) -> "_Sections":
+        e1x, e2x, d = (cameras.in_axes(axis).to(cameras.dtype)[..., None] for axis in frame.unbind(-1))
+        x, y, z = samples.toward
+        # behind the camera the section is singular and the view has faded
+        fold = 1 / (1 + z).clamp_min(0.05)
+        xy = -x * y * fold
+        offset = (x - d[0], y - d[1], z - d[2])
+        cosine2 = ((d[0] + x) ** 2 + (d[1] + y) ** 2 + (d[2] + z) ** 2) / 4
+        e1y, e2y = (1 - x * x * fold, xy, -x), (xy, 1 - y * y * fold, -y)
+        return cls(e1x, e2x, e1y, e2y, offset, _dot(offset, offset) / 4, cosine2)
+
+    def mixed(self) -> tuple[Tensor, Tensor]:
+        """Phases of the common perpendicular in either frame: c . e with c = d_x x d_y, by the cyclic rule.
+
+        Each e is orthogonal to its own direction, so the difference of the two stands for the other one and keeps
+        digits where they are nearly equal.
+        """
+        scale = 1 / (2 * ((self.sine2 + SOFTENING**2) * (self.cosine2 + SOFTENING**2)).sqrt())
+        first = torch.complex(-_dot(self.offset, self.e2x) * scale, _dot(self.offset, self.e1x) * scale)
+        second = torch.complex(-_dot(self.offset, self.e2y) * scale, _dot(self.offset, self.e1y) * scale)
+        return first, second
+
+
+def _dot(a, b) -> Tensor:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def sample_turn(cameras: RelativeCameras, frame: Float[Tensor, "r 3 3"], samples: Samples) -> Tensor:
+    """The `difference` phase of `sample_pairs` alone: what carries a feature from a source ray to the target ray."""
+    own = _Sections.of(cameras, frame, samples)
+    k = own.cosine2 + SOFTENING**2
+    cosine = _dot(own.e1x, own.e1y) + _dot(own.e2x, own.e2y)
+    sine = _dot(own.e2x, own.e1y) - _dot(own.e1x, own.e2y)
+    turn = torch.complex(cosine / (2 * k), sine / (2 * k))
+    near = own.cosine2 > own.sine2
+    if bool(near.all()):
+        return turn
+    first, second = own.mixed()
+    s = own.sine2 + SOFTENING**2
+    return torch.where(near, turn, first * second.conj() * (s / own.sine2.clamp_min(0.25)))
+
+
 def sample_pairs(cameras: RelativeCameras, frame: Float[Tensor, "r 3 3"], samples: Samples) -> RayPairs:
     """Pair geometry of target rays (frame columns e1, e2, d) and the source rays through their samples.
 
     The slice of `RayPairs` where rays meet: reciprocal product 0. Source frames are the minimal-rotation section, in
     closed form e1 = (1 - x^2/(1+z), -xy/(1+z), -x), e2 = (-xy/(1+z), 1 - y^2/(1+z), -y).
     """
-    e1x, e2x, d = (cameras.in_axes(axis).to(cameras.dtype)[..., None] for axis in frame.unbind(-1))
-    x, y, z = samples.toward
-    # behind the camera the section is singular and the view has faded
-    fold = 1 / (1 + z).clamp_min(0.05)
-    e1y = (1 - x * x * fold, -x * y * fold, -x)
-    e2y = (-x * y * fold, 1 - y * y * fold, -y)
-
-    def dot(a, b) -> Tensor:
-        return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-    offset = (x - d[0], y - d[1], z - d[2])
-    sine2 = dot(offset, offset) / 4
-    cosine2 = ((d[0] + x) ** 2 + (d[1] + y) ** 2 + (d[2] + z) ** 2) / 4
+    own = _Sections.of(cameras, frame, samples)
+    sine2, cosine2 = own.sine2, own.cosine2
     s, k = sine2 + SOFTENING**2, cosine2 + SOFTENING**2
-    mixed = 1 / (2 * (s * k).sqrt())
-    p, q, r, t = dot(e1x, e1y), dot(e1x, e2y), dot(e2x, e1y), dot(e2x, e2y)
-    # c . e with c = d_x x d_y, by the cyclic rule; each e is orthogonal to its own direction, so the difference of the
-    # two stands for the other one and keeps digits where they are nearly equal
-    first = torch.complex(-dot(offset, e2x) * mixed, dot(offset, e1x) * mixed)
-    second = torch.complex(-dot(offset, e2y) * mixed, dot(offset, e1y) * mixed)
+    p, q, r, t = (_dot(a, b) for a in (own.e1x, own.e2x) for b in (own.e1y, own.e2y))
+    first, second = own.mixed()
     difference = torch.complex((p + t) / (2 * k), (r - q) / (2 * k))
     total = torch.complex((p - t) / (2 * s), (q + r) / (2 * s))
     # the vanishing one of the two is a difference of numbers near one: take it from the product of the others
     near = cosine2 > sine2
     total = torch.where(near, first * second * (k / cosine2.clamp_min(0.25)), total)
     difference = torch.where(near, difference, first * second.conj() * (s / sine2.clamp_min(0.25)))
-    zero = torch.zeros_like(x)
+    zero = torch.zeros_like(sine2)
     return RayPairs(
         cosine=cosine2 - sine2,
         reciprocal=zero,

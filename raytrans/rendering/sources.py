@@ -14,7 +14,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.models.encoder import Encoder, FeatureMaps
-from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_pairs
+from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_turn
 from raytrans.models.volume import VolumeRegularizer
 from raytrans.rendering.sampling import inverse_edges, near_inverse
 
@@ -103,16 +103,17 @@ class DepthSweep(nn.Module):
         """Agreement of view i with the others at every pixel and plane, (h w, D, C), and near (h w,)."""
         origin, frame, near, inverse = plane_samples(views, i, planes)
         others = [j for j in range(len(views)) if j != i]
-        own = views.match[i].flatten(1).T
+        if not others:
+            return near.new_zeros(*inverse.shape, 2 * self.similarities + 2), near
+        own = self._queries(views.match[i].flatten(1).T)
         scores, fades = [], []
         for j in others:
             camera = _only(views.relative, j)
             samples = project(camera, origin, frame[..., 2], inverse)
             theirs = read([views.match[j]], samples)[0]
-            scores.append(self._similarity(own, theirs, sample_pairs(camera, frame, samples).difference[0]))
+            turn = sample_turn(camera, frame, samples)[0] if self.match_type.count(1) else None
+            scores.append(self._similarity(own, theirs, turn))
             fades.append(samples.fade[0])
-        if not others:
-            return own.new_zeros(*inverse.shape, 2 * self.similarities + 2), near
         score, fade = torch.stack(scores), torch.stack(fades)[..., None]
         seen = fade.sum(0)
         mean = (fade * score).sum(0) / (seen + 1e-3)
@@ -121,17 +122,29 @@ class DepthSweep(nn.Module):
         position = inverse[..., None] / near[:, None, None]
         return torch.cat([mean, best, torch.tanh(seen / 2), position], -1), near
 
-    def _similarity(self, own: Tensor, theirs: Tensor, turn: Tensor) -> Tensor:
+    def _queries(self, own: Tensor) -> Tensor:
+        """Features (h w, C) as matrices (h w, C, groups + 2) whose product with other features is their correlation.
+
+        A column for the mean product of each group of invariants, then real and imaginary part of <own, theirs>.
+        """
+        split, count = self.match_type.count(0), self.match_type.count(1)
+        width = split // self.groups
+        group = torch.arange(split, device=own.device) // width == torch.arange(self.groups, device=own.device)[:, None]
+        invariant = own[:, :split, None] * (group.T.to(own) / width)
+        if not count:
+            return invariant
+        real, imaginary = own[:, split:].unflatten(1, (-1, 2)).unbind(-1)
+        typed = torch.stack([torch.stack([real, -imaginary], -1), torch.stack([imaginary, real], -1)], 2) / count
+        invariant = F.pad(invariant, (0, 2, 0, 2 * count))
+        return torch.cat([invariant[:, :split], F.pad(typed.flatten(1, 2), (self.groups, 0))], 1)
+
+    def _similarity(self, own: Tensor, theirs: Tensor, turn: Tensor | None) -> Tensor:
         """Group-wise correlation of invariants and Re<own, transported theirs> of type 1, (h w, D, groups + 1)."""
-        split = self.match_type.count(0)
-        product = own[:, None, :split] * theirs[..., :split]
-        score = product.unflatten(-1, (self.groups, -1)).mean(-1)
-        if self.match_type.count(1):
-            a = torch.view_as_complex(own[:, None, split:].unflatten(-1, (-1, 2)).contiguous())
-            b = torch.view_as_complex(theirs[..., split:].unflatten(-1, (-1, 2)).contiguous())
-            typed = (a.conj() * b).mean(-1) * turn
-            score = torch.cat([score, typed.real[..., None]], -1)
-        return score
+        score = theirs @ own
+        if turn is None:
+            return score
+        typed = score[..., -2] * turn.real - score[..., -1] * turn.imag
+        return torch.cat([score[..., :-2], typed[..., None]], -1)
 
 
 def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:

@@ -8,7 +8,7 @@ from raytrans.geometry.rays import Rays
 from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered
-from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs
+from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs, sample_turn
 from raytrans.models.stages import ViewStage, pair_invariants
 
 F64 = torch.float64
@@ -165,6 +165,16 @@ def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources()
         slow = layer(rays, y, laid, Gathered.laid_out((5,), 3), relative.unit, attention[..., 0].T)
         torch.testing.assert_close(torch.view_as_real(typed[n][:, 0]).flatten(-2), slow, rtol=0, atol=1e-9)
         start += channels
+
+
+def test_the_turn_alone_is_that_of_the_pair():
+    cameras, rays = rig(), target_rays(40)
+    for toward in (1, -1):  # rays at small angles, and nearly opposite ones
+        flipped = Rays.from_points(rays.origin + (1 - toward) * 3 * rays.direction, toward * rays.direction)
+        relative, samples = samples_of(cameras, flipped, torch.tensor([2.0, 3.0, 4.0], dtype=F64))
+        pairs = sample_pairs(relative, flipped.frame, samples)
+        assert bool((toward * pairs.cosine > 0).any())
+        torch.testing.assert_close(sample_turn(relative, flipped.frame, samples), pairs.difference, rtol=0, atol=1e-12)
 
 
 def test_reading_is_bilinear_between_pixel_centres():

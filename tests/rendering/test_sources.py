@@ -1,0 +1,72 @@
+"""The statistics of the plane sweep against slow loops over groups, channels and sources."""
+
+import torch
+
+from raytrans.data.generate import generated_scene
+from raytrans.data.views import Views
+from raytrans.models.config import model_config
+from raytrans.models.gather import project, read, sample_pairs
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.sources import DepthSweep, _only, plane_samples, source_unit
+
+PLANES = 5
+
+
+def placed_views(count=4, **changes):
+    torch.manual_seed(0)
+    model = Renderer(model_config("tiny", planes=PLANES, **changes)).double()
+    scene = generated_scene(500_000, "easy", (32, 40), count)
+    views = Views([image.double() for image in scene.images], scene.cameras)
+    with torch.no_grad():
+        return model, model.place(model.encode(views), source_unit(views.cameras))
+
+
+def slow_similarities(sweep: DepthSweep, views, i, j):
+    """Correlation of every pixel and plane of view i with view j, by definition: groups of invariants, then type 1."""
+    origin, frame, _, inverse = plane_samples(views, i, PLANES)
+    camera = _only(views.relative, j)
+    samples = project(camera, origin, frame[..., 2], inverse)
+    theirs, own = read([views.match[j]], samples)[0], views.match[i].flatten(1).T[:, None]
+    split = sweep.match_type.count(0)
+    width = split // sweep.groups
+    out = [(own[..., c : c + width] * theirs[..., c : c + width]).mean(-1) for c in range(0, split, width)]
+    if sweep.match_type.count(1):
+        a, b = (torch.view_as_complex(t[..., split:].unflatten(-1, (-1, 2)).contiguous()) for t in (own, theirs))
+        turn = sample_pairs(camera, frame, samples).difference[0]
+        out.append(((a.conj() * b).mean(-1) * turn).real)
+    return torch.stack(out, -1), samples.fade[0]
+
+
+def slow_statistics(sweep: DepthSweep, views, i):
+    total, seen, focused, share = 0.0, 0.0, 0.0, 0.0
+    for j in range(len(views)):
+        if j == i:
+            continue
+        score, fade = slow_similarities(sweep, views, i, j)
+        fade = fade[..., None]
+        focus = fade * torch.exp((sweep.sharpness * score).clamp(-8, 8))
+        total, seen = total + fade * score, seen + fade
+        focused, share = focused + focus * score, share + focus
+    position = torch.linspace(1, 0, PLANES, dtype=torch.float64)[None, :, None].expand_as(seen)
+    return torch.cat([total / (seen + 1e-3), focused / (share + 1e-3), torch.tanh(seen / 2), position], -1)
+
+
+def test_statistics_are_those_of_a_loop_over_sources():
+    model, views = placed_views()
+    for i in (0, 2):
+        got, _ = model.sweep._statistics(views, i, PLANES)
+        torch.testing.assert_close(got, slow_statistics(model.sweep, views, i), rtol=0, atol=1e-10)
+
+
+def test_matching_types_without_turning_channels_need_no_turn():
+    model, views = placed_views(match_type="8x0", groups=2)
+    got, _ = model.sweep._statistics(views, 1, PLANES)
+    torch.testing.assert_close(got, slow_statistics(model.sweep, views, 1), rtol=0, atol=1e-10)
+
+
+def test_one_view_has_nothing_to_agree_with():
+    model, views = placed_views(2)
+    views.match, views.cameras = views.match[:1], views.cameras[:1]
+    views.colors = views.colors[:1]
+    got, _ = model.sweep._statistics(views, 0, PLANES)
+    assert not bool(got.any())
