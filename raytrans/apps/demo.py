@@ -44,6 +44,7 @@ def main(arguments: Namespace) -> int:
     start = time.monotonic()
     scene = open_scene(arguments.scene)
     model = cli.load_model(arguments)
+    cli.say(f"{arguments.scene}: {VIEWS} held-out views, an orbit of {FRAMES} frames, then the contracts")
     page = Page(f"raytrans: {arguments.scene.name}")
     page.paragraph(
         "A network that was trained on other scenes renders this one from its nearest photographs. Neither the world "

@@ -29,7 +29,7 @@ from raytrans.training.metrics import SSIM_WINDOW, depth_errors, psnr, ssim
 PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll")
 METHODS = ("model", "nearest", "mean", "sweep")
 SET_SOURCES = 6  # of a scene of the generated test sets, whose images have 64x64 pixels
-SHEET_HEIGHT, SHEET_COLUMNS = 100, 3
+SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
 
 
 @dataclass(frozen=True)
@@ -237,14 +237,16 @@ def report(results: list[dict]) -> str:
 
 
 def contact_sheet(triples: list[tuple]) -> np.ndarray:
-    """Target, rendering and depth of every view at one small height, `SHEET_COLUMNS` views in a row."""
-    strips = [_strip(*triple) for triple in triples]
-    width = max(strip.shape[1] for strip in strips) + 4
-    strips = [np.pad(s, ((0, 4), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    blank = np.full_like(strips[0], 255)
-    strips += [blank] * (-len(strips) % SHEET_COLUMNS)
-    rows = [np.concatenate(strips[k : k + SHEET_COLUMNS], 1) for k in range(0, len(strips), SHEET_COLUMNS)]
-    return np.concatenate(rows)
+    """Target, rendering and depth of every view at one small height, side by side as far as `SHEET_WIDTH` allows."""
+    rows: list[list[np.ndarray]] = [[]]
+    for triple in triples:
+        strip = np.pad(_strip(*triple), ((0, SHEET_GAP), (0, SHEET_GAP), (0, 0)), constant_values=255)
+        if rows[-1] and sum(s.shape[1] for s in rows[-1]) + strip.shape[1] > SHEET_WIDTH:
+            rows.append([])
+        rows[-1].append(strip)
+    lines = [np.concatenate(row, 1) for row in rows]
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines])
 
 
 def _strip(image: Tensor, color: Tensor, depth: Tensor) -> np.ndarray:

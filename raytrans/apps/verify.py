@@ -35,7 +35,9 @@ def parser() -> ArgumentParser:
     out.add_argument("--max-size", type=cli.positive_int, default=96, metavar="P", help=text)
     text = "number of source views (default: 6)"
     out.add_argument("--sources", type=cli.positive_int, default=6, metavar="N", help=text)
-    out.add_argument("--seed", type=int, default=0, help="draws the motions and orders that are tried (default: 0)")
+    out.add_argument(
+        "--seed", type=cli.seed, default=0, help="draws the motions and orders that are tried (default: 0)"
+    )
     cli.add_json_argument(out)
     return out
 

