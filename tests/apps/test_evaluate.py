@@ -67,7 +67,7 @@ def test_numbers_table_and_sheet(place, tmp_path, capsys):
     assert results[0]["model"]["depth_mean"] is None and results[0]["sweep"]["ssim"] <= 1
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("nearest", "mean", "sweep", "model", "margin", "I/roll"))
-    assert read_image(sheet).shape[0] <= app.SHEET_HEIGHT + 4
+    assert read_image(sheet).shape[0] <= app.SHEET_HEIGHT + app.SHEET_GAP
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
