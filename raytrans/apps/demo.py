@@ -8,7 +8,17 @@ import torch
 
 from raytrans.apps import cli
 from raytrans.apps.captures import Capture
-from raytrans.apps.render import Rendered, Target, errors, padded, rendered, write_cameras, write_frame
+from raytrans.apps.render import (
+    Rendered,
+    Target,
+    errors,
+    padded,
+    rendered,
+    surface_depth,
+    write_cameras,
+    write_depth_pictures,
+    write_frame,
+)
 from raytrans.data.readers import open_scene
 from raytrans.equivariance import Report, check_model
 from raytrans.export.files import depth_colors, write_video
@@ -126,11 +136,13 @@ def show_orbit(model: Renderer, capture: Capture, page: Page, folder: Path) -> d
     """A closed path as a video of colours beside depths; the frames go to a folder that is a scene again."""
     page.heading("An orbit")
     cameras = [capture.fitted(camera) for camera in orbit(capture.scene.cameras, FRAMES)]
-    frames, rays, cpu = [], 0, 0.0
+    frames, depths, rays, cpu = [], [], 0, 0.0
     start = time.monotonic()
     for number, done in enumerate(rendered(model, capture, [Target(camera) for camera in cameras])):
         frames.append(write_frame(folder / "orbit", number, done.out))
+        depths.append(surface_depth(done.out))
         rays, cpu = rays + done.out.opacity.numel(), cpu + done.rendering
+    write_depth_pictures(folder / "orbit", depths)
     write_cameras(folder / "orbit", cameras)
     write_video(folder / "orbit/video.mp4", padded(frames), 12)
     page.video(f"{FRAMES} frames", frames, fps=12, width=4 * ORBIT_SIZE)

@@ -14,7 +14,15 @@ from raytrans.apps import cli
 from raytrans.apps.captures import Capture
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
-from raytrans.export.files import depth_colors, write_json, write_npy, write_png, write_transforms, write_video
+from raytrans.export.files import (
+    depth_colors,
+    depth_range,
+    write_json,
+    write_npy,
+    write_png,
+    write_transforms,
+    write_video,
+)
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import orbit, spiral
 from raytrans.rendering.compositing import Rendering
@@ -23,6 +31,7 @@ from raytrans.rendering.synthesis import PRECISIONS, encode, render
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
 PATHS = {"orbit": orbit, "spiral": spiral}
+SOLID = 0.5  # opacity from which a pixel shows a surface
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
 
 
@@ -50,9 +59,10 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="render",
         description="Render novel views and depth of a scene from its photographs. DIR receives color/0000.png, "
-        "depth/0000.npy (float32 z-depth in the units of the scene, NaN where nothing is), depth/0000.png (the same as "
-        "colours, near red, far blue), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) "
-        "and summary.json.",
+        "depth/0000.npy (float32 z-depth in the units of the scene, NaN where opacity is below 0.05), depth/0000.png "
+        "(the same as colours, near red, far blue, one scale for all, black where less than half of a ray meets a "
+        "surface), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) and summary.json. "
+        "Numbered pictures that an earlier rendering left in DIR are removed.",
     )
     out.add_argument("scene", metavar="SCENE", help="folder with a transforms.json, or the path of that file")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
@@ -83,17 +93,21 @@ def main(arguments: Namespace) -> int:
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     targets = chosen_targets(capture, arguments.views, arguments.frames)
     model = cli.load_model(arguments)
-    frames, rows = [], []
+    emptied(arguments.out)
+    cli.say(opening(capture, targets))
+    frames, depths, rows = [], [], []
     for number, done in enumerate(rendered(model, capture, targets, arguments.precision)):
         cli.check_finite(done.out.color, arguments.checkpoint)
         rows.append({"number": number, **measured(capture, done)})
         frames.append(write_frame(arguments.out, number, done.out))
+        depths.append(surface_depth(done.out))
         cli.say(progress(rows[-1], len(targets)))
     write_cameras(arguments.out, [target.camera for target in targets])
     rate = PATH_RATE if targets[0].index is None else STILL_RATE
     write_video(arguments.out / "video.mp4", padded(frames), rate)
     values = {
         **summary(rows),
+        **write_depth_pictures(arguments.out, depths),
         "seconds": time.monotonic() - start,
         "peak_memory_bytes": cli.peak_memory(),
         **cli.checkpoint_facts(arguments.checkpoint),
@@ -114,6 +128,29 @@ def check_no_capture(folder: Path) -> None:
     """Refuse to write over the `transforms.json` of a capture; that of an earlier rendering may go."""
     if (folder / "transforms.json").exists() and not (folder / "color" / "0000.png").exists():
         raise ValueError(f"--out: {folder} holds a capture, whose transforms.json would be lost; choose another folder")
+
+
+def emptied(folder: Path) -> None:
+    """Make the folders of the results, and remove the numbered files that an earlier rendering left there."""
+    for name, endings in (("color", (".png",)), ("depth", (".png", ".npy"))):
+        place = folder / name
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for old in place.iterdir():
+                if old.stem.isdigit() and len(old.stem) == 4 and old.suffix in endings:
+                    old.unlink()
+        except OSError as error:
+            raise ValueError(f"--out: {place} could not be written ({error.strerror})") from None
+
+
+def opening(capture: Capture, targets: list[Target]) -> str:
+    """What is about to be done."""
+    camera, more = targets[0].camera, "" if len(targets) == 1 else "s"
+    sizes = f"{camera.width} wide and {camera.height} high"
+    lines = f"{capture.scene.path}: {len(targets)} picture{more} {sizes}, from up to {capture.count} source views each"
+    if min(capture.count, len(capture.scene) - 1) < 2:
+        lines += "\nwarning: depth cannot be found from one source view"
+    return lines
 
 
 def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
@@ -181,11 +218,23 @@ def summary(rows: list[dict]) -> dict[str, object]:
 
 
 def write_frame(folder: Path, number: int, out: Rendering) -> np.ndarray:
-    """Write colour and depth of one rendering; the colours as uint8, for the video."""
+    """Write colours and depth of one rendering; the colours as uint8, for the video."""
     write_png(folder / f"color/{number:04d}.png", out.color.clamp(0, 1))
     write_npy(folder / f"depth/{number:04d}.npy", out.depth.numpy().astype(np.float32))
-    write_png(folder / f"depth/{number:04d}.png", depth_colors(out.depth))
     return (out.color.clamp(0, 1) * 255).round().byte().numpy()
+
+
+def surface_depth(out: Rendering) -> np.ndarray:
+    """Depth for pictures: NaN where less than half of a ray meets a surface."""
+    return torch.where(out.opacity < SOLID, torch.nan, out.depth).numpy().astype(np.float32)
+
+
+def write_depth_pictures(folder: Path, depths: list[np.ndarray]) -> dict[str, float | None]:
+    """Write depth as colours, all pictures on one scale; the ends of the scale."""
+    near, far = depth_range(depths)
+    for number, depth in enumerate(depths):
+        write_png(folder / f"depth/{number:04d}.png", depth_colors(depth, near, far))
+    return {"depth_near": near, "depth_far": far}
 
 
 def write_cameras(folder: Path, cameras: list[Cameras]) -> None:

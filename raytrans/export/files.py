@@ -140,11 +140,20 @@ def depth_colors(depth: Tensor | np.ndarray, near: float | None = None, far: flo
     if not known.any():
         return np.zeros((*values.shape, 3), np.uint8)
     inverse = np.divide(1.0, values, where=known, out=np.zeros_like(values))
-    low = 1 / far if far else np.percentile(inverse[known], 2)
-    high = 1 / near if near else np.percentile(inverse[known], 98)
+    nearest, farthest = depth_range([values])
+    low, high = 1 / (far or farthest), 1 / (near or nearest)
     share = (inverse - low) / (high - low) if high > low else np.full_like(values, 0.5)
     colors = cv2.applyColorMap(np.round(share.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     return np.where(known[..., None], colors, np.array(UNKNOWN_COLOR, np.uint8))
+
+
+def depth_range(depths: Iterable[Tensor | np.ndarray]) -> tuple[float | None, float | None]:
+    """Near and far end of one scale for some depth maps: 2nd and 98th percentile of all that is known; None if none."""
+    values = np.concatenate([np.zeros(0), *(_numpy(depth).astype(np.float64).ravel() for depth in depths)])
+    inverse = 1 / values[np.isfinite(values) & (values > 0)]
+    if not len(inverse):
+        return None, None
+    return float(1 / np.percentile(inverse, 98)), float(1 / np.percentile(inverse, 2))
 
 
 def write_video(path: str | Path, frames: Iterable[Tensor | np.ndarray], fps: float | int = 24) -> None:

@@ -113,7 +113,7 @@ def _render(model, sources, rays, precision, background, chunk, bounds=(None, No
         parts = [model(encoded, targets[k : k + step], colour).rendering for k in range(0, len(flat), step)]
     parts = parts or [_nothing(targets.near)]
     out = in_user_units(Rendering.cat(parts), encoded.relative.unit, known)
-    return out.map(lambda v: v.to(wanted).reshape(*shape, *v.shape[1:]))
+    return out.map(lambda v: v.to(wanted).reshape((*shape, *v.shape[1:])))
 
 
 def _background(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:

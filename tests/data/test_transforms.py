@@ -362,3 +362,14 @@ def test_cameras_alone_need_no_images(tmp_path):
     path.write_text(json.dumps(meta_of({"fl_x": 5.0})))
     with pytest.raises(ValueError, match="expected w and h"):
         read_cameras(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("a.jpg", "no camera poses"), ("images/a.png", "no camera poses"), ("sparse/0/cameras.bin", "another format")],
+)
+def test_a_folder_without_poses_says_what_to_do(tmp_path, name, advice):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=advice):
+        open_scene(tmp_path)

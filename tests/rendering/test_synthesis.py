@@ -51,6 +51,9 @@ def test_chunks_encoding_and_free_rays_change_nothing(setting):
     torch.testing.assert_close(parts.color, whole.color, rtol=0, atol=1e-5)
     torch.testing.assert_close(rays.color, whole.color[3:7, 5], rtol=0, atol=1e-5)
     assert rays.depth is None and rays.distance.shape == (4,)
+    one = raytrans.render_rays(model, encoded, camera.rays()[4, 5])
+    torch.testing.assert_close(one.color, whole.color[4, 5], rtol=0, atol=1e-5)
+    assert one.distance.shape == ()
     assert chunk_size(model, encoded) >= 16
 
 

@@ -20,7 +20,19 @@ def open_scene(path: str | Path) -> Scene:
         files = reader.found_in(path)
         if files:
             return reader.read(files)
-    raise ValueError(f"{path}: not a scene that can be read; looked for {'; '.join(READERS)}")
+    raise ValueError(f"{path}: not a scene that can be read; looked for {'; '.join(READERS)}{_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    """What to do about a folder of photographs without poses, or a reconstruction in another format."""
+    if not path.is_dir():
+        return ""
+    names = {child.name.lower() for child in path.iterdir()}
+    if names & {"sparse", "cameras.bin", "cameras.txt", "poses_bounds.npy"}:
+        return "; this looks like a reconstruction in another format: convert it, for instance with ns-process-data"
+    if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
+        return "; there are images but no camera poses: see 'Your own photographs' in the README"
+    return ""
 
 
 __all__ = ["open_scene"]
