@@ -102,7 +102,7 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
     first = 0
     if options.resume:
         metadata = load_training(out / STATE, model, optimizer)
-        if metadata["config"] != _plain(config):
+        if _experiment(metadata["config"]) != _experiment(_plain(config)):
             raise ValueError(
                 f"--resume: configuration differs from that of {out / STATE}: {_changes(metadata['config'], config)}"
             )
@@ -187,8 +187,14 @@ def _plain(config: TrainConfig) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _changes(old: dict, config: TrainConfig) -> str:
-    new = _plain(config)
+def _experiment(config: dict) -> dict:
+    """What the losses depend on: all but logging and the number of processes that draw samples."""
+    data = {name: value for name, value in config["data"].items() if name != "workers"}
+    return {name: value for name, value in config.items() if name != "log"} | {"data": data}
+
+
+def _changes(before: dict, config: TrainConfig) -> str:
+    old, new = _experiment(before), _experiment(_plain(config))
     found = []
     for section, value in new.items():
         if isinstance(value, dict):

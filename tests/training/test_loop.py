@@ -58,6 +58,14 @@ def test_resuming_with_another_configuration_is_refused_with_the_difference(tmp_
         losses_of(tmp_path, resume=True, changes={"optim": {"steps": 6, "warmup": 2, "learning_rate": 0.01}})
 
 
+def test_a_resumed_run_may_log_otherwise_and_draw_samples_elsewhere(tmp_path):
+    whole, _ = losses_of(tmp_path / "whole")
+    losses_of(tmp_path / "parts", stop_at=4)
+    changes = {"log": {"checkpoint_every": 1}, "data": {**CONFIG["data"], "workers": 1}}
+    rest, _ = losses_of(tmp_path / "parts", resume=True, changes=changes)
+    assert rest == {step: whole[step] for step in (5, 6)}
+
+
 def test_a_time_limit_stops_with_the_state_saved(tmp_path):
     train(train_config(CONFIG), RunOptions(tmp_path, minutes=1e-6), [])
     values, _ = losses_of(tmp_path, resume=True)
