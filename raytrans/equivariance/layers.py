@@ -7,18 +7,22 @@ layer(g x, g y, f) = layer(x, y, f)                           g: a rigid motion,
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from raytrans.equivariance.report import BROKEN, Report, Row, relative_error
 from raytrans.equivariance.strata import STRATA, ray_sets
+from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
 from raytrans.geometry.rays import Rays
 from raytrans.geometry.rigid import random_rotation
+from raytrans.layers.linear import AnyType, as_type
+from raytrans.layers.neighborhood import Elements
 
 CHANGES = ("sections", "motion", "scale", "order")
+POINT_STRATA = ("generic", "coincident", "far")  # of a point and a ray, or of two points
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-9}
 UNIT = 0.7  # not one, so that a layer that forgets its unit is found
 VARIATION = 1e-6  # relative difference between the outputs of unrelated inputs; below it a layer is constant
@@ -29,8 +33,8 @@ FADED = 1e-3  # share of the generic output below which a stratum's own output i
 class Inputs:
     """Arguments of a layer: targets, sources, features (on the targets first, if it has a query), unit of length."""
 
-    x: Rays
-    y: Rays
+    x: Elements
+    y: Elements
     features: tuple[Tensor, ...]
     unit: float
 
@@ -43,10 +47,23 @@ class Typed:
     """
 
     function: Callable[..., Tensor]
-    types: tuple[FieldType, ...]
+    types: tuple[AnyType, ...]
     on: tuple[int, ...]
-    out_type: FieldType
+    out_type: AnyType
     pointwise: bool
+
+    @property
+    def points(self) -> tuple[bool, bool]:
+        """Whether the targets and the sources are points."""
+        return isinstance(self.out_type, PointType), isinstance(self.types[-1], PointType)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Changes that mean something: points have no sections, and nothing moves the features of a ray alone."""
+        vacuous = {"sections"} if all(self.points) else set()
+        if self.pointwise:
+            vacuous |= {"scale"} if any(self.points) else {"scale", "motion"}
+        return tuple(change for change in CHANGES if change not in vacuous)
 
     def __call__(self, inputs: Inputs) -> Tensor:
         with torch.no_grad():
@@ -57,9 +74,9 @@ class Typed:
 
 def equivariance_error(
     layer: Callable[..., Tensor],
-    in_type: FieldType | str | Sequence[FieldType | str] | None = None,
-    out_type: FieldType | str | None = None,
-    query_type: FieldType | str | None = None,
+    in_type: AnyType | str | Sequence[AnyType | str] | None = None,
+    out_type: AnyType | str | None = None,
+    query_type: AnyType | str | None = None,
     count: int = 5,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
@@ -74,13 +91,16 @@ def equivariance_error(
     Changes: "sections" (every frame turned, every anchor slid, at random), "motion" (a rotation and a translation of
     everything), "scale" (a similarity, the unit scaled along), "order" (targets and sources permuted). The error is
     max|a - b| / max|b|, or 1e30 where the output is not finite, has another shape, or does not depend on the input.
+    Where a type is a `PointType`, targets or sources are points (T, 3), whose features a rotation turns.
 
     Raises ValueError where types are neither given nor known. Source: DESIGN section 3 for the strata; the idea of a
     public checker is that of e3nn's `equivariance_error`.
     """
     typed = _typed(layer, in_type, out_type, query_type, dtype)
     generator = torch.Generator().manual_seed(seed)
-    strata, changes = (STRATA[:1], ("sections", "order")) if typed.pointwise else (STRATA, CHANGES)
+    strata = POINT_STRATA if any(typed.points) else STRATA
+    strata = strata[:1] if typed.pointwise else strata
+    changes = typed.changes
     names = [f"{change}, {stratum}" for stratum in strata for change in changes]
     first, other = (typed(_drawn(typed, "generic", count, dtype, generator)) for _ in range(2))
     expected = (count + (1 if typed.pointwise else 0), typed.out_type.dim)
@@ -127,22 +147,27 @@ def _typed(layer, in_type, out_type, query_type, dtype) -> Typed:
     for name, value in (("in_type", in_type), ("out_type", out_type)):
         if value is None:
             raise ValueError(f"{name}: expected a field type, as the layer has no attribute of that name, got none")
-    single = isinstance(in_type, (str, FieldType))
-    types = tuple(FieldType(t) for t in ([in_type] if single else in_type))
+    single = isinstance(in_type, (str, AnyType))
+    types = tuple(as_type(t) for t in ([in_type] if single else in_type))
     on = (1,) * len(types)
     if query_type is not None:
-        types, on = (FieldType(query_type), *types), (0, *on)
-    return Typed(function, types, on, FieldType(out_type), pointwise)
+        types, on = (as_type(query_type), *types), (0, *on)
+    return Typed(function, types, on, as_type(out_type), pointwise)
 
 
 def _drawn(typed: Typed, stratum: str, count: int, dtype: torch.dtype, generator: torch.Generator) -> Inputs:
     tilt = 10 * torch.finfo(dtype).eps ** 0.5
-    rays = ray_sets(stratum, count, generator, tilt)
+    sides = list(ray_sets("generic" if stratum == "far" else stratum, count, generator, tilt))
+    for side, points in enumerate(typed.points):
+        if points:
+            sides[side] = sides[side].anchor + (1e3 * (1 - 2 * side) if stratum == "far" else 0.0)
+    if all(typed.points) and stratum == "coincident":
+        sides[1] = torch.cat([sides[0], sides[1][-1:]])
     features = tuple(
-        torch.randn(len(rays[side]), t.dim, dtype=torch.float64, generator=generator).to(dtype)
+        torch.randn(len(sides[side]), t.dim, dtype=torch.float64, generator=generator).to(dtype)
         for t, side in zip(typed.types, typed.on, strict=True)
     )
-    return Inputs(rays[0].to(dtype), rays[1].to(dtype), features, UNIT)
+    return Inputs(sides[0].to(dtype), sides[1].to(dtype), features, UNIT)
 
 
 def _error(got: Tensor, expected: Tensor, typical: float) -> float:
@@ -155,29 +180,44 @@ def _sections(typed: Typed, inputs: Inputs, plain: Tensor, generator: torch.Gene
     for side in (inputs.x, inputs.y):
         gauge = torch.randn(2, len(side), dtype=torch.float64, generator=generator) * torch.tensor([[3.0], [1.0]])
         angle, slide = gauge.to(side.dtype)
-        rays.append(side.in_section(angle, inputs.unit * slide))
+        rays.append(side.in_section(angle, inputs.unit * slide) if isinstance(side, Rays) else side)
         gauges.append((angle, slide))
     features = tuple(
-        t.transform(f, *gauges[side]) for t, f, side in zip(typed.types, inputs.features, typed.on, strict=True)
+        _turned(t, f, *gauges[side]) for t, f, side in zip(typed.types, inputs.features, typed.on, strict=True)
     )
     out = gauges[1] if typed.pointwise else gauges[0]
-    return Inputs(*rays, features, inputs.unit), typed.out_type.transform(plain, *out)
+    return Inputs(*rays, features, inputs.unit), _turned(typed.out_type, plain, *out)
 
 
 def _motion(typed: Typed, inputs: Inputs, plain: Tensor, generator: torch.Generator) -> tuple[Inputs, Tensor]:
-    return _moved(inputs, 1.0, generator), plain
+    return _moved(typed, inputs, plain, 1.0, generator)
 
 
 def _scale(typed: Typed, inputs: Inputs, plain: Tensor, generator: torch.Generator) -> tuple[Inputs, Tensor]:
-    return _moved(inputs, 37.0, generator), plain
+    return _moved(typed, inputs, plain, 37.0, generator)
 
 
-def _moved(inputs: Inputs, scale: float, generator: torch.Generator) -> Inputs:
+def _turned(kind: AnyType, features: Tensor, angle: Tensor, slide: Tensor) -> Tensor:
+    """Features in new sections, which those at points do not have."""
+    return kind.transform(features, angle, slide) if isinstance(kind, FieldType) else features
+
+
+def _moved(typed: Typed, inputs: Inputs, plain: Tensor, scale: float, generator) -> tuple[Inputs, Tensor]:
     rotation = random_rotation(generator=generator, dtype=torch.float64)
     translation = 3 * scale * torch.randn(3, dtype=torch.float64, generator=generator)
-    # the action is exact to float64, whatever the layer computes in
-    x, y = (r.to(torch.float64).moved(rotation, translation, scale).to(r.dtype) for r in (inputs.x, inputs.y))
-    return replace(inputs, x=x, y=y, unit=scale * inputs.unit)
+
+    def place(side: Elements) -> Elements:
+        # the action is exact to float64, whatever the layer computes in
+        exact = side.to(torch.float64)
+        points = not isinstance(side, Rays)
+        moved = scale * exact @ rotation.mT + translation if points else exact.moved(rotation, translation, scale)
+        return moved.to(side.dtype)
+
+    def turn(kind: AnyType, f: Tensor) -> Tensor:
+        return kind.transform(f.double(), rotation).to(f.dtype) if isinstance(kind, PointType) else f
+
+    features = tuple(turn(t, f) for t, f in zip(typed.types, inputs.features, strict=True))
+    return Inputs(place(inputs.x), place(inputs.y), features, scale * inputs.unit), turn(typed.out_type, plain)
 
 
 def _order(typed: Typed, inputs: Inputs, plain: Tensor, generator: torch.Generator) -> tuple[Inputs, Tensor]:

@@ -8,8 +8,10 @@ from raytrans import equivariance_error
 from raytrans.equivariance import check_layer
 from raytrans.equivariance.report import BROKEN
 from raytrans.equivariance.strata import STRATA, ray_sets
+from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
 from raytrans.layers import Gate, RayAttention, RayConvolution, TensorProduct, TypedLinear, TypedNorm
+from raytrans.layers.points import PointKernel, PointToRayKernel, RayToPointKernel
 
 IN, OUT = "3x0 + 2x1 + 1x2 + 1x(1,0.7) + 1x(0,0.3)", "2x0 + 1x1 + 1x3 + 1x(0,0.7) + 1x(1,0.7)"
 CHANGES = ["sections", "motion", "scale", "order"]
@@ -52,7 +54,7 @@ def errors_of(function, in_type="2x0 + 1x1", out_type="2x0 + 1x1", **options):
 
 
 def bad_changes(errors, stratum="generic", tolerance=1e-9):
-    return [change for change in CHANGES if not errors[f"{change}, {stratum}"] <= tolerance]
+    return [change for change in CHANGES if not errors.get(f"{change}, {stratum}", 0.0) <= tolerance]
 
 
 def good(x, y, features, unit):
@@ -178,3 +180,33 @@ def test_the_types_of_a_layer_are_its_own():
     layer = RayConvolution("2x0 + 1x1", "1x0 + 1x2")
     stated = equivariance_error(layer, in_type=FieldType("2x0 + 1x1"), out_type="1x0 + 1x2", seed=4)
     assert stated == equivariance_error(layer, seed=4) != equivariance_error(layer, seed=5)
+
+
+AT = PointType("2x0 + 2x1 + 1x2")
+
+
+@pytest.mark.parametrize(
+    "types", [(RayToPointKernel, FieldType(IN), AT), (PointToRayKernel, AT, FieldType(OUT)), (PointKernel, AT, AT)]
+)
+def test_layers_at_points_pass_and_spoiled_ones_do_not(types):
+    kernel, source, target = types
+    layer = RayConvolution(source, target, kernel=kernel).double()
+    for sound in (layer, RayAttention(source, target, target, kernel=kernel)):
+        assert max(equivariance_error(sound).values()) < 1e-9
+
+    def spoiled(x, y, features, unit):
+        place = (x if isinstance(x, torch.Tensor) else x.anchor)[:, :1]
+        return layer(x, y, features, unit=unit) * (1 + torch.tanh(place / unit))
+
+    errors = errors_of(spoiled, source, target)
+    assert "motion, generic" in errors and "motion" in bad_changes(errors)
+
+
+@pytest.mark.parametrize("layer", [TypedLinear(AT, AT), TypedNorm(AT)])
+def test_features_of_a_point_alone_turn_with_it(layer):
+    layer = layer.double()
+    errors = equivariance_error(layer)
+    assert set(errors) == {"motion, generic", "order, generic"} and max(errors.values()) < 1e-9
+    scales = torch.linspace(1, 2, AT.dim, dtype=torch.float64)
+    spoiled = equivariance_error(lambda f: layer(f) * scales, AT, AT)
+    assert spoiled["motion, generic"] > 1e-3
