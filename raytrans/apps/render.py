@@ -93,11 +93,12 @@ def main(arguments: Namespace) -> int:
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     targets = chosen_targets(capture, arguments.views, arguments.frames)
     model = cli.load_model(arguments)
-    emptied(arguments.out)
     cli.say(opening(capture, targets))
     frames, depths, rows = [], [], []
     for number, done in enumerate(rendered(model, capture, targets, arguments.precision)):
         cli.check_finite(done.out.color, arguments.checkpoint)
+        if number == 0:
+            remove_frames(arguments.out)
         rows.append({"number": number, **measured(capture, done)})
         frames.append(write_frame(arguments.out, number, done.out))
         depths.append(surface_depth(done.out))
@@ -130,17 +131,11 @@ def check_no_capture(folder: Path) -> None:
         raise ValueError(f"--out: {folder} holds a capture, whose transforms.json would be lost; choose another folder")
 
 
-def emptied(folder: Path) -> None:
-    """Make the folders of the results, and remove the numbered files that an earlier rendering left there."""
-    for name, endings in (("color", (".png",)), ("depth", (".png", ".npy"))):
-        place = folder / name
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            for old in place.iterdir():
-                if old.stem.isdigit() and len(old.stem) == 4 and old.suffix in endings:
-                    old.unlink()
-        except OSError as error:
-            raise ValueError(f"--out: {place} could not be written ({error.strerror})") from None
+def remove_frames(folder: Path) -> None:
+    """Remove the numbered pictures that an earlier rendering left in the folder."""
+    for old in (*folder.glob("color/[0-9]*.png"), *folder.glob("depth/[0-9]*.png"), *folder.glob("depth/[0-9]*.npy")):
+        if old.stem.isdigit():
+            old.unlink()
 
 
 def opening(capture: Capture, targets: list[Target]) -> str:

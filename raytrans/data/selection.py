@@ -59,8 +59,11 @@ def nearest(cameras: Cameras, camera: Cameras, count: int, exclude: Iterable[int
 
     The order is that of `costs`: small parallax at the scene's focus, overlap, like distance. Equal costs are ordered
     by what the cameras are, never by index: their distance from all others, then position and axis in the target's
-    frame. Raises ValueError where nothing is left to choose from.
+    frame. Raises ValueError where nothing is left to choose from, and for a batch of cameras.
     """
+    if not isinstance(camera, Cameras) or camera.shape:
+        got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__
+        raise ValueError(f"camera: expected one camera, got {got}")
     excluded = {int(i) for i in exclude}
     left = [i for i in range(len(cameras)) if i not in excluded]
     if not left or count < 1:

@@ -81,11 +81,17 @@ class Views:
 def _listed(images: Tensor | np.ndarray | Sequence) -> list:
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
         raise ValueError(f"images: expected (N, H, W, 3), got shape {tuple(images.shape)}")
+    if not isinstance(images, (Tensor, np.ndarray, list, tuple)):
+        raise ValueError(f"images: expected a tensor, an array or a list of them, got {type(images).__name__}")
     return list(images)
 
 
 def _as_image(image: Tensor | np.ndarray, name: str) -> Tensor:
-    image = torch.as_tensor(image)
+    if isinstance(image, np.ndarray) and image.dtype.kind in "buif":
+        # torch reads neither backward strides nor foreign byte orders
+        image = torch.as_tensor(np.ascontiguousarray(image, image.dtype.newbyteorder("=")))
+    if not isinstance(image, Tensor):
+        raise ValueError(f"{name}: expected an array or tensor of numbers, got {type(image).__name__}")
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"{name}: expected shape (H, W, 3), got {tuple(image.shape)}")
     if image.dtype == torch.uint8:

@@ -96,6 +96,8 @@ class Cameras:
         """Int, slice (also backwards), list, array, mask or tensor of indices on the first batch axis."""
         if not self.shape:
             raise IndexError("one camera cannot be indexed; Cameras.stack([camera]) makes a batch of it")
+        if index is None or index is Ellipsis or isinstance(index, tuple):
+            raise IndexError(f"cameras: expected an index of the first batch axis, got {index!r}")
         if isinstance(index, slice) and index.step is not None and index.step < 0:
             index = list(range(len(self))[index])
         if isinstance(index, (list, np.ndarray)):
@@ -136,6 +138,10 @@ class Cameras:
         scale = _float64(scale, "scale")
         if not bool((scale > 0).all()):
             raise ValueError(f"scale: expected a positive number, got {scale.tolist()}")
+        batches = {"rotation": rotation.shape[:-2], "translation": translation.shape[:-1], "scale": scale.shape}
+        for name, batch in batches.items():
+            if batch not in ((), self.shape):
+                raise ValueError(f"{name}: expected one, or one per camera {tuple(self.shape)}, got {tuple(batch)}")
         centers = scale[..., None] * torch.einsum("...ij,...j->...i", rotation, self.centers) + translation
         near, far = (None if v is None else scale * v for v in (self.near, self.far))
         pose = rigid(rotation @ self.world_from_camera[..., :3, :3], centers)

@@ -182,12 +182,6 @@ def test_an_earlier_rendering_leaves_no_frames_behind(place, tmp_path, capsys):
     assert "2 pictures 12 wide and 10 high" in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_made_is_named_before_work_begins(place, capsys):
-    assert run(place, Path("/proc/nowhere")) != 0
-    said = capsys.readouterr()
-    assert "/proc/nowhere" in said.err and "1/2" not in said.out
-
-
 def test_one_source_is_warned_about(place, tmp_path, capsys):
     assert run(place, tmp_path, "--sources", "1", "--max-size", "12") == 0
     assert "warning: depth cannot be found" in capsys.readouterr().out

@@ -106,3 +106,10 @@ def test_one_nan_is_enough():
     given[0, 3, 4, 2] = np.nan
     with pytest.raises(ValueError, match="got NaN"):
         Views(given, cameras((4, 5)))
+
+
+def test_arrays_of_any_layout_and_byte_order_are_read():
+    image = np.random.default_rng(0).random((1, 4, 5, 3)).astype(np.float32)
+    expected = Views(image, cameras((4, 5))).images
+    assert torch.equal(Views(image[..., ::-1], cameras((4, 5))).images, expected.flip(-1))
+    assert torch.equal(Views(image.astype(">f4"), cameras((4, 5))).images, expected)

@@ -377,3 +377,22 @@ def test_bad_cameras_are_refused_by_name(changes, message):
 def test_bad_arguments_of_methods_are_refused_by_name(method, arguments, message):
     with pytest.raises(ValueError, match=message):
         getattr(camera(), method)(*arguments)
+
+
+def test_motions_of_another_number_than_the_cameras_are_refused():
+    three, turns = Cameras.stack([camera()] * 3), np.tile(np.eye(3), (4, 1, 1))
+    for cameras, motion, name in (
+        (camera(), (turns, np.ones(3)), "rotation"),
+        (three, (turns, np.ones(3)), "rotation"),
+        (three, (np.eye(3), np.ones((2, 3))), "translation"),
+        (three, (np.eye(3), np.ones(3), np.ones(5)), "scale"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected one, or one per camera"):
+            cameras.moved(*motion)
+    assert three.moved(turns[:3], np.ones((3, 3)), np.ones(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("index", [(0, 1), ..., (..., 0), None])
+def test_indices_beyond_the_first_axis_are_refused(index):
+    with pytest.raises(IndexError, match="first batch axis"):
+        Cameras.stack([camera()] * 3)[index]
