@@ -1,7 +1,8 @@
 """Bilinear reading of maps at many positions, with a backward pass that sorts instead of scattering.
 
-PyTorch's gradient of `grid_sample` adds to the map channel by channel at scattered places. Here positions are sorted by
-the pixel they fall on and summed row by row: two to four times as fast for the feature maps of this package.
+PyTorch's `grid_sample` goes channel by channel; its gradient adds to the map at scattered places. Here a map of many
+channels is read as weighted sums of whole rows, and positions are sorted by the pixel they fall on for the gradient: two
+to four times as fast for the feature maps of this package.
 """
 
 import torch
@@ -24,15 +25,31 @@ def corners(grid: Float[Tensor, "m 2"], height: int, width: int) -> tuple[Int[Te
     return top.int() * width + left.int(), weights
 
 
+FEW = 16  # channels below which `grid_sample` is faster
+
+
+def _steps(height: int, width: int) -> tuple[int, int, int, int]:
+    """From the row of the upper left pixel to those of it, its right, lower and last neighbour."""
+    right, down = min(width - 1, 1), width * min(height - 1, 1)
+    return 0, right, down, right + down
+
+
 class _Reading(torch.autograd.Function):
-    """`grid_sample` with gradients for the map alone."""
+    """Weighted sums of four pixels of the map, with gradients for the map alone."""
 
     @staticmethod
     def forward(ctx, values: Tensor, grid: Tensor) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.shape = values.shape
-        out = F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
-        return out[0].permute(1, 2, 0)
+        channels, height, width = values.shape
+        if channels < FEW:
+            out = F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+            return out[0].permute(1, 2, 0)
+        base, weights = corners(grid.flatten(0, 1), height, width)
+        index = base[:, None] + base.new_tensor(_steps(height, width))
+        table = values.flatten(1).T.contiguous()
+        out = F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
+        return out.unflatten(0, grid.shape[:2])
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -44,8 +61,7 @@ class _Reading(torch.autograd.Function):
         starts, weights, order = torch.searchsorted(base, rows).int(), weights[order], order.int()
         gradient = gradient.reshape(-1, channels).contiguous()
         out = gradient.new_zeros(height * width, channels)
-        right, down = min(width - 1, 1), width * min(height - 1, 1)
-        for k, step in enumerate((0, right, down, right + down)):
+        for k, step in enumerate(_steps(height, width)):
             share = weights[:, k].contiguous()
             part = F.embedding_bag(order, gradient, starts, per_sample_weights=share, mode="sum")
             out[step:] += part[: len(out) - step]

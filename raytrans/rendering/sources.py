@@ -16,6 +16,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.models.encoder import Encoder, FeatureMaps
 from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_turn
+from raytrans.models.reading import read_map
 from raytrans.models.volume import VolumeRegularizer
 from raytrans.rendering.sampling import inverse_edges, near_inverse
 
@@ -90,7 +91,7 @@ class DepthSweep(nn.Module):
         statistics, nears = [], []
         for i, size in enumerate(sizes):
             value, near = self._statistics(views, i, planes)
-            statistics.append(value.unflatten(0, size).permute(2, 3, 0, 1))
+            statistics.append(value.unflatten(0, size).permute(3, 2, 0, 1))
             nears.append(near.reshape(1, *size))
         logits: list[Tensor | None] = [None] * len(sizes)
         for size in sorted(set(sizes)):
@@ -103,31 +104,31 @@ class DepthSweep(nn.Module):
         return replace(views, volume=volumes, near=nears, logits=logits)
 
     def _statistics(self, views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor]:
-        """Agreement of view i with the others at every pixel and plane, (h w, D, C), and near (h w,)."""
+        """Agreement of view i with the others at every pixel and plane, (h w, C, D), and near (h w,)."""
         origin, frame, near, inverse = plane_samples(views, i, planes)
         others = [j for j in range(len(views)) if j != i]
         if not others:
-            return near.new_zeros(*inverse.shape, 2 * self.similarities + 2), near
+            return near.new_zeros(len(near), 2 * self.similarities + 2, planes), near
         cameras = [_only(views.relative, j) for j in others]
         samples = [project(camera, origin, frame[..., 2], inverse) for camera in cameras]
         turns = [None] * len(others)
         if self.match_type.count(1):
             turns = [sample_turn(camera, frame, s)[0] for camera, s in zip(cameras, samples, strict=True)]
-        fade = torch.cat([s.fade for s in samples])[..., None]
+        fade = torch.cat([s.fade for s in samples])[:, :, None]
 
         def pooled(own: Tensor, *theirs: Tensor) -> tuple[Tensor, Tensor]:
-            queries = self._queries(own.flatten(1).T)
+            queries = self._queries(own.flatten(1).T).mT.contiguous()
             pairs = zip(theirs, samples, turns, strict=True)
-            score = torch.stack([self._similarity(queries, read([m], s)[0], turn) for m, s, turn in pairs])
-            focus = fade * torch.exp((self.sharpness * score).clamp(-8, 8))
+            score = torch.stack([self._similarity(queries, read_map(m, s.grid[0]), turn) for m, s, turn in pairs])
+            focus = fade * torch.exp((self.sharpness[:, None] * score).clamp(-8, 8))
             mean = (fade * score).sum(0) / (fade.sum(0) + 1e-3)
             return mean, (focus * score).sum(0) / (focus.sum(0) + 1e-3)
 
         # made again in the backward pass: what it keeps would be most of the memory of a training step
         maps = [views.match[j] for j in (i, *others)]
         mean, best = checkpoint(pooled, *maps, use_reentrant=False, preserve_rng_state=False)
-        position = inverse[..., None] / near[:, None, None]
-        return torch.cat([mean, best, torch.tanh(fade.sum(0) / 2), position], -1), near
+        position = (inverse / near[:, None])[:, None]
+        return torch.cat([mean, best, torch.tanh(fade.sum(0) / 2), position], 1), near
 
     def _queries(self, own: Tensor) -> Tensor:
         """Features (h w, C) as matrices (h w, C, groups + 2) whose product with other features is their correlation.
@@ -145,13 +146,16 @@ class DepthSweep(nn.Module):
         invariant = F.pad(invariant, (0, 2, 0, 2 * count))
         return torch.cat([invariant[:, :split], F.pad(typed.flatten(1, 2), (self.groups, 0))], 1)
 
-    def _similarity(self, own: Tensor, theirs: Tensor, turn: Tensor | None) -> Tensor:
-        """Group-wise correlation of invariants and Re<own, transported theirs> of type 1, (h w, D, groups + 1)."""
-        score = theirs @ own
+    def _similarity(self, queries: Tensor, theirs: Tensor, turn: Tensor | None) -> Tensor:
+        """Group-wise correlation of invariants and Re<own, transported theirs> of type 1, (h w, groups + 1, D).
+
+        queries (h w, groups + 2, C) from `_queries`, theirs (h w, D, C), turn (h w, D).
+        """
+        score = queries @ theirs.mT
         if turn is None:
             return score
-        typed = score[..., -2] * turn.real - score[..., -1] * turn.imag
-        return torch.cat([score[..., :-2], typed[..., None]], -1)
+        typed = score[:, -2] * turn.real - score[:, -1] * turn.imag
+        return torch.cat([score[:, :-2], typed[:, None]], 1)
 
 
 def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raytrans.models.reading import read_map
+from raytrans.models.reading import FEW, read_map
 
 F64 = torch.float64
 
@@ -13,12 +13,13 @@ def reference(values, grid):
     return out[0].permute(1, 2, 0)
 
 
+@pytest.mark.parametrize("channels", [3, FEW])
 @pytest.mark.parametrize("size", [(5, 7), (1, 6), (6, 1), (1, 1), (2, 2)])
-def test_reading_and_its_gradient_are_those_of_grid_sample(size):
+def test_reading_and_its_gradient_are_those_of_grid_sample(size, channels):
     torch.manual_seed(0)
-    values = torch.randn(3, *size, dtype=F64, requires_grad=True)
+    values = torch.randn(channels, *size, dtype=F64, requires_grad=True)
     grid = 3 * torch.rand(40, 4, 2, dtype=F64) - 1.5
-    cotangent = torch.randn(40, 4, 3, dtype=F64)
+    cotangent = torch.randn(40, 4, channels, dtype=F64)
     got, expected = read_map(values, grid), reference(values, grid)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
     gradients = [torch.autograd.grad(out, values, cotangent)[0] for out in (got, expected)]
@@ -34,16 +35,17 @@ def test_the_corners_of_the_grid_are_the_outermost_pixels():
 def test_the_gradient_passes_finite_differences():
     torch.manual_seed(1)
     grid = 2 * torch.rand(9, 1, 2, dtype=F64) - 1
-    values = torch.randn(2, 4, 3, dtype=F64, requires_grad=True)
+    values = torch.randn(FEW, 4, 3, dtype=F64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: read_map(v, grid), (values,))
 
 
 def test_memory_layout_does_not_matter():
     torch.manual_seed(2)
-    values, grid = torch.randn(4, 6, 5), 2 * torch.rand(30, 3, 2) - 1
+    values, grid = torch.randn(FEW, 6, 5), 2 * torch.rand(30, 3, 2) - 1
     last = values.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     torch.testing.assert_close(read_map(values, grid), read_map(last, grid))
 
 
 def test_reading_nothing_gives_nothing():
-    assert read_map(torch.ones(3, 4, 5), torch.zeros(0, 2, 2)).shape == (0, 2, 3)
+    for channels in (3, FEW):
+        assert read_map(torch.ones(channels, 4, 5), torch.zeros(0, 2, 2)).shape == (0, 2, channels)
