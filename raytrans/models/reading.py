@@ -1,8 +1,8 @@
 """Bilinear reading of maps at many positions, with a backward pass that sorts instead of scattering.
 
 PyTorch's `grid_sample` goes channel by channel; its gradient adds to the map at scattered places. Here a map of many
-channels is read as weighted sums of whole rows, and positions are sorted by the pixel they fall on for the gradient: two
-to four times as fast for the feature maps of this package.
+channels is read as weighted sums of whole rows, and for the gradient positions are sorted by the pixel they fall on:
+two to four times as fast for the feature maps of this package.
 """
 
 import torch

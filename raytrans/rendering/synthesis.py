@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.data.views import Views
@@ -22,30 +23,63 @@ TOKENS = 40_000  # samples times views in flight: chunks of about 256 rays at 8 
 def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
     """Feature maps and depth distributions of the source views, for any number of `render` calls. No gradients.
 
-    The views are kept in the order of `content_order`, whatever order they come in. Where all source centres coincide
-    there is no unit of length yet; `render` then takes it from the target.
+    The views are kept as `arranged` has them, however they come. Where all source centres coincide there is no unit of
+    length yet; `render` then takes it from the target.
     """
     if isinstance(views, EncodedViews):
         return views
     if not isinstance(views, Views):
         raise ValueError(f"sources: expected Views or the result of encode, got {type(views).__name__}")
     with torch.no_grad():
-        views = views[content_order(views)]
+        views = arranged(views)
         encoded = model.encode(views)
         unit = source_unit(views.cameras)
         return encoded if unit is None else model.place(encoded, unit)
 
 
-def content_order(views: Views) -> list[int]:
-    """Indices of the views in an order that depends on the colours of each alone, on quarter turns of it neither.
+def arranged(views: Views) -> Views:
+    """The views in `content_order`, each turned with its camera by `content_turn`: what they show is the same.
 
-    Sums over views are the same to the last digit when they are taken in one order.
+    Rounding then is the same to the last digit, whatever the order and the quarter turns in which the views come.
+    Skewed cameras are not turned.
     """
+    images, cameras = [], []
+    for i in content_order(views):
+        image, camera = views.image(i), views.cameras[i]
+        turns = 0 if camera.intrinsics[0, 1] != 0 else content_turn(image)
+        images.append(torch.rot90(image, turns, (0, 1)))
+        cameras.append(camera.quarter_turned(turns))
+    return Views(images, Cameras.stack(cameras))
+
+
+def content_order(views: Views) -> list[int]:
+    """Indices of the views in an order that depends on the colours of each alone, on quarter turns of it neither."""
     keys = []
     for image in views.images:
-        levels = (image.double() * 2**16).round().long()
+        levels = _levels(image)
         keys.append(torch.stack([levels.sum((0, 1)), (levels * levels).sum((0, 1))]).flatten().tolist())
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def content_turn(image: Float[Tensor, "h w 3"]) -> int:
+    """Quarter turns (torch.rot90) after which an image is brighter on the right, and not brighter above than below.
+
+    Decided by whole numbers, so that it turns exactly with the image; 0 where brightness is balanced both ways.
+    """
+    levels = _levels(image).sum(-1)
+    right, down = (
+        int((levels.sum(axis) * (2 * torch.arange(side, device=levels.device) - (side - 1))).sum())
+        for axis, side in ((0, levels.shape[1]), (1, levels.shape[0]))
+    )
+    for turns in range(4):
+        if right > 0 and down >= 0:
+            return turns
+        right, down = down, -right
+    return 0
+
+
+def _levels(image: Tensor) -> Tensor:
+    return (image.double() * 2**16).round().long()
 
 
 def render(
@@ -59,9 +93,9 @@ def render(
     """Render one camera from source views: colour (H, W, 3), z-depth, opacity and spread (H, W), in the user's units.
 
     Deterministic, without gradients, rays in chunks. The result depends on images and cameras only, up to rounding not
-    on world frame, scale, order of sources, or roll of any camera by quarter turns. `background` shows where no source
-    sees, by default the mean colour of the sources. `precision` "bfloat16" is faster and less exact. Raises ValueError
-    for a batch of cameras or an unknown precision.
+    on world frame, scale, order of sources, roll of the camera, or roll of any source by quarter turns. `background`
+    shows where no source sees, by default the mean colour of the sources. `precision` "bfloat16" is faster and less
+    exact. Raises ValueError for a batch of cameras or an unknown precision.
     """
     if not isinstance(camera, Cameras) or camera.intrinsics.ndim != 2:
         got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__

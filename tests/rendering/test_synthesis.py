@@ -8,7 +8,7 @@ from raytrans.data.generate import generated_scene
 from raytrans.geometry.rigid import random_rotation
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
-from raytrans.rendering.synthesis import chunk_size
+from raytrans.rendering.synthesis import arranged, chunk_size, content_turn
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +205,52 @@ def test_memory_does_not_grow_with_the_image(setting):
     finally:
         del model.forward
     assert max(largest) == 64 and len(largest) == math.ceil(40 * 48 / 64)
+
+
+def test_views_are_arranged_alike_however_they_come():
+    scene = generated_scene(12, "full", [(20, 27), (21, 13), (16, 16)], 3)
+    views = raytrans.Views(scene.images, scene.cameras)
+    expected = arranged(views)
+    turned = [
+        (torch.rot90(scene.images[i], k, (0, 1)), scene.cameras[i].quarter_turned(k))
+        for i, k in ((2, 1), (0, 3), (1, 2))
+    ]
+    other = arranged(raytrans.Views([image for image, _ in turned], raytrans.Cameras.stack([c for _, c in turned])))
+    for (image, camera), (again, same) in zip(expected, other, strict=True):
+        assert torch.equal(image, again)
+        torch.testing.assert_close(camera.intrinsics, same.intrinsics, rtol=0, atol=1e-12)
+        torch.testing.assert_close(camera.world_from_camera, same.world_from_camera, rtol=0, atol=1e-15)
+
+
+def test_an_arranged_view_shows_the_same_rays_brighter_on_the_right():
+    scene = generated_scene(12, "full", (20, 27), 3)
+    views = raytrans.Views(scene.images, scene.cameras)
+    found = arranged(views)
+    pixels = [torch.cat([c.rays().direction.flatten(0, 1), i.flatten(0, 1).double()], -1) for i, c in found]
+    for image, camera in views:
+        own = torch.cat([camera.rays().direction.flatten(0, 1), image.flatten(0, 1).double()], -1)
+        nearest = [torch.cdist(own[::50], p).amin(-1).max() for p in pixels]
+        assert min(nearest) < 1e-6
+    for image, _ in found:
+        brightness = image.double().sum(-1)
+        across = torch.linspace(-1, 1, image.shape[1], dtype=torch.float64)
+        down = torch.linspace(-1, 1, image.shape[0], dtype=torch.float64)
+        assert (brightness * across).sum() > 0 and (brightness.mT * down).sum() >= -1e-9
+
+
+def test_a_balanced_image_and_a_skewed_camera_are_not_turned():
+    assert content_turn(torch.full((5, 4, 3), 0.3)) == 0
+    ramp = torch.linspace(1, 0, 8)[None, :, None].expand(6, 8, 3)
+    assert content_turn(ramp) == 2
+    skewed = torch.tensor([[9.0, 0.1, 4], [0, 9, 3], [0, 0, 1]])
+    views = raytrans.Views(ramp[None], raytrans.Cameras(skewed[None], torch.eye(4)[None], size=(6, 8)))
+    assert torch.equal(arranged(views).image(0), ramp)
+
+
+def test_a_source_turned_by_a_quarter_changes_nothing_but_rounding_of_poses(setting):
+    model, views, camera = setting
+    plain = raytrans.render(model, views, camera)
+    image, turned = torch.rot90(views.image(1), 1, (0, 1)), views.cameras[1].quarter_turned(1)
+    cameras = raytrans.Cameras.stack([views.cameras[0], turned, views.cameras[2]])
+    out = raytrans.render(model, raytrans.Views([views.image(0), image, views.image(2)], cameras), camera)
+    torch.testing.assert_close(out.color, plain.color, rtol=0, atol=2e-6)
