@@ -42,7 +42,12 @@ def parser() -> ArgumentParser:
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     out.add_argument("--precision", choices=("float32", "bfloat16"), help="overrides optim.precision of the config")
     out.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values, e.g. --set optim.steps=500"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config values, e.g. --set optim.steps=500",
     )
     add_json_argument(out)
     return out
@@ -134,17 +139,14 @@ def evaluate_held_out(model: Renderer, scenes: list) -> dict[str, float]:
 
 
 class Report:
-    """Progress bar, tensorboard and the last values of a run."""
+    """Progress bar, tensorboard (each where it is installed) and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
-        from tqdm import tqdm
-
         self.config, self.folder, self.step, self.last = config, folder, 0, {}
         self.sums: dict[str, float] = {}
         self.count = 0
         self.start = time.monotonic()
-        self.bar = tqdm(total=config.optim.steps, unit="step", dynamic_ncols=True, disable=None)
-        self.writer = None
+        self.bar, self.writer = _progress_bar(config.optim.steps), _curves(folder / "logs")
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         held_out = any(name.startswith("held-out/") for name in values)
@@ -152,9 +154,9 @@ class Report:
             self._log(step, values)
             return
         if self.step == 0:
-            self.bar.update(step - 1)
             self.start = time.monotonic()
-        self.bar.update(1)
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
         self.step, self.count = step, self.count + 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -167,18 +169,34 @@ class Report:
             self._log(step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = self.writer or SummaryWriter(str(self.folder / "logs"))
         self.last |= values
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        shown = {k: f"{v:.4g}" for k, v in self.last.items() if k in ("psnr", "rays_per_second", "held-out/psnr")}
-        self.bar.set_postfix(shown)
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+        if self.bar is not None:
+            shown = ("psnr", "rays_per_second", "held-out/psnr")
+            self.bar.set_postfix({k: f"{v:.4g}" for k, v in self.last.items() if k in shown})
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
     def close(self) -> None:
         """Flush what is pending."""
-        self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
+        for open_end in (self.bar, self.writer):
+            if open_end is not None:
+                open_end.close()
+
+
+def _progress_bar(steps: int):
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None)
+
+
+def _curves(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("tensorboard is not installed: the curves are in these lines alone")
+        return None
+    return SummaryWriter(str(folder))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
+
+from raytrans.shapes import Bool, Float
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from raytrans.data.images import WHITE, bounded_size, read_depth, read_image, read_mask, resize_area, resize_nearest
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
+from raytrans.shapes import Bool, Float
 
 HOLDOUT_STEP = 8
 SPLITS = ("train", "test", "holdout")

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
+from raytrans.shapes import Float
 
 ANGLE = math.radians(20)  # parallax that costs as much as leaving the image by one field of view
 INVERSE_DEPTHS = (1.0, 0.5)  # over the depth of the focus; nearer points made worse choices on real photos

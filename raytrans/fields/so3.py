@@ -11,10 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.fields.types import FieldType
+from raytrans.shapes import Float
 
 _TERM = re.compile(r"^\s*(?:(\d+)\s*x\s*)?(\d+)\s*$")
 # e3nn's pole is y: the frame (e1, e2, d) of a ray in that order of axes is (e2, d, e1)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.distortion import Distortion, divided, normalized
 from raytrans.geometry.rays import Rays, section_frame
 from raytrans.geometry.rigid import project_to_rotation, rigid
+from raytrans.shapes import Float
 
 
 class Cameras:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.rigid import inverse_rigid, project_to_rotation, rigid
+from raytrans.shapes import Float
 
 Array = Tensor | np.ndarray | Sequence
 

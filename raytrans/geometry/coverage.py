@@ -3,8 +3,9 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from raytrans.shapes import Float
 
 SURROUND = 1.7  # radians: the largest gap in azimuth that cameras surrounding a point may leave
 STEEP = 1.3  # radians of elevation beyond which azimuths say little about directions

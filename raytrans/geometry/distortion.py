@@ -14,8 +14,9 @@ Source: docs.opencv.org, "Camera Calibration and 3D Reconstruction" and "Fisheye
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from raytrans.shapes import Float
 
 MODELS = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
 LEAST_SLOPE = 0.01

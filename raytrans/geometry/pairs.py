@@ -14,10 +14,10 @@ products of these, already carrying its factor u^|n_out - n_in| v^|n_out + n_in|
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
 from torch import Tensor
 
 from raytrans.geometry.rays import Rays
+from raytrans.shapes import Complex, Float
 
 SOFTENING = 0.01
 

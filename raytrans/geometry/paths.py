@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import quaternion
 from raytrans.geometry.coverage import Region
 from raytrans.geometry.rigid import rigid, rotation_from_axis_angle
+from raytrans.shapes import Bool, Float
 
 Array = Tensor | np.ndarray | Sequence
 

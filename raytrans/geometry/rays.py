@@ -7,10 +7,10 @@ A ray is (d, m) with unit direction d and moment m = p x d for any point p on it
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.rigid import minimal_rotation
+from raytrans.shapes import Float
 
 
 def section_frame(

@@ -7,8 +7,9 @@ directions transform differently and have different functions: `apply` and `appl
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from raytrans.shapes import Float
 
 
 def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:

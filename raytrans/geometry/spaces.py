@@ -12,11 +12,11 @@ feature from the source to the target. Pair geometries (`RayPairs` and those bel
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
 from torch import Tensor
 
 from raytrans.geometry.pairs import SOFTENING, RayPairs, cross_directions
 from raytrans.geometry.rays import Rays
+from raytrans.shapes import Complex, Float
 
 # radius, over the unit, where entries that vanish on the axis of a ray have half their power
 FOOT_SOFTENING = 0.1

@@ -8,7 +8,6 @@ Queries, keys and values of a target transform by one unitary, so the softmax is
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,6 +15,7 @@ from raytrans.layers.convolution import everything, pair_units
 from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
 from raytrans.layers.linear import AnyType, TypedLinear, signature
 from raytrans.layers.neighborhood import Elements
+from raytrans.shapes import Float, Int
 
 
 def attend(

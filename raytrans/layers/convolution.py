@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.geometry.rays import Rays
 from raytrans.layers.kernel import Neighborhood, RayKernel
 from raytrans.layers.linear import AnyType, signature
 from raytrans.layers.neighborhood import Elements, Gathered
+from raytrans.shapes import Float
 
 
 def pair_units(unit: Tensor | float, neighborhood: Neighborhood) -> Tensor | float:

@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from raytrans.fields.types import Block, FieldType
@@ -19,6 +18,7 @@ from raytrans.geometry.pairs import RayPairs
 from raytrans.geometry.spaces import FootPairs
 from raytrans.layers.linear import complex_matrix, real_part_matrix, signature
 from raytrans.layers.neighborhood import Gathered, PairList
+from raytrans.shapes import Complex, Float
 
 Neighborhood = Gathered | PairList
 Pairs = RayPairs | FootPairs

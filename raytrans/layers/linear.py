@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
+from raytrans.shapes import Float
 
 AnyType = FieldType | PointType
 

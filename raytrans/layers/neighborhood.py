@@ -7,11 +7,11 @@ pairs in any order with the indices of both ends. Cost and memory of everything 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.pairs import angle, distance
 from raytrans.geometry.rays import Rays
+from raytrans.shapes import Float
 
 Elements = Tensor | Rays
 

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from raytrans.fields.types import FieldType
 from raytrans.layers.linear import AnyType, as_type, complex_matrix, real_part_matrix, signature
+from raytrans.shapes import Float
 
 
 def _invariants(field_type: AnyType) -> int:

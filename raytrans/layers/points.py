@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.fields.so3 import PointBlock, PointType, clebsch_gordan, solid_harmonics
@@ -19,6 +18,7 @@ from raytrans.fields.types import FieldType
 from raytrans.geometry.spaces import FootPairs, PointFromRay, PointPairs, RayFromPoint
 from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
 from raytrans.layers.linear import signature
+from raytrans.shapes import Float
 
 # distance, over the unit, from which kernels of points depend on the direction at full strength
 POINT_SOFTENING = 0.1

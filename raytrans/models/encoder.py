@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.fields.types import FieldType
 from raytrans.models.turns import TurnBlock, TurnConv, TurnLift, TurnNorm, fourier, turn_channels
+from raytrans.shapes import Float
 
 STRIDE = 8
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.pairs import SOFTENING, RayPairs
 from raytrans.models.reading import read_map
+from raytrans.shapes import Float
 
 GRAZING = (0.02, 0.1)  # cosine to the optical plane between which a view fades in
 TINY = 1e-12

@@ -7,8 +7,9 @@ two to four times as fast for the feature maps of this package.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from raytrans.shapes import Float, Int
 
 
 def corners(grid: Float[Tensor, "m 2"], height: int, width: int) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 4"]]:

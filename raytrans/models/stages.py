@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
+from raytrans.shapes import Complex, Float
 
 
 def mlp(*widths: int) -> nn.Sequential:

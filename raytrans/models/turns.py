@@ -7,10 +7,10 @@ stride 2, padding 1, keep this exact on even sides. Source: Cohen and Welling, G
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.fields.types import FieldType
+from raytrans.shapes import Float
 
 TURNS = 4
 

@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.models.turns import TURNS, TurnConv, TurnLift
+from raytrans.shapes import Float
 
 
 class PlaneMixing(nn.Module):

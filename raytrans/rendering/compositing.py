@@ -6,8 +6,9 @@ w_k = alpha_k prod_{j<k} (1 - alpha_j). Samples beyond `HORIZON` units are backg
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from raytrans.shapes import Float
 
 HORIZON = (0.01, 0.03)  # inverse distances over the unit between which a surface fades into background
 WINDOW = 0.03  # width of the window around the dominant mode, in log distance

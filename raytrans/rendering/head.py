@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.models.stages import mlp
+from raytrans.shapes import Float
 
 INTERVAL_CAP = 0.3  # log distance; the last sample stands for everything behind it
 DENSITY_SCALE = 30.0

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from raytrans.data.views import Views
@@ -17,6 +16,7 @@ from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
 from raytrans.rendering.sampling import inverse_edges, near_inverse, resample
 from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, read_volume, relative_rays
+from raytrans.shapes import Float
 
 GEOMETRY = 5
 

@@ -6,10 +6,10 @@ Naming: `inverse` s is an inverse distance counted in the unit; `edges` bound bi
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.models.gather import RelativeCameras, project
+from raytrans.shapes import Float
 
 NEAREST, FARTHEST, STEPS = 0.4, 60.0, 20
 FLOOR = 0.01

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.data.views import Views
@@ -14,6 +13,7 @@ from raytrans.geometry.rays import Rays
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.shapes import Float
 
 PRECISIONS = ("float32", "float64", "bfloat16")
 EMPTY = 0.05

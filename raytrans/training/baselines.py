@@ -1,13 +1,13 @@
 """Three renderers that learn nothing: what any trained model must beat."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
+from raytrans.shapes import Float
 
 PLANES = 96
 WINDOW = 5

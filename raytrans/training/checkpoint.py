@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
+from raytrans.training.tensors import pack, unpack
 
 FORMAT = "raytrans-1"
 RELEASED = Path(__file__).parents[1] / "weights" / "small.safetensors"
@@ -22,7 +21,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> Non
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"raytrans": json.dumps(metadata)})
+    data = pack(tensors, {"raytrans": json.dumps(metadata)})
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -43,11 +42,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     if not path.is_file():
         raise ValueError(f"checkpoint: no such file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("raytrans")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors, texts = unpack(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ValueError(f"checkpoint: {path} is damaged or no safetensors file: {error}") from None
+    metadata = texts.get("raytrans")
     if metadata is None:
         raise ValueError(f"checkpoint: {path} holds no raytrans configuration")
     try:

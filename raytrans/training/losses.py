@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.rendering.compositing import surface_share
 from raytrans.rendering.renderer import Traced
+from raytrans.shapes import Float
 
 KERNEL = 0.02  # width, in log distance, within which a sample counts as being at the known surface
 

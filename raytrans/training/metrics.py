@@ -1,8 +1,9 @@
 """Measures of a rendering against the truth: PSNR, SSIM, relative depth error."""
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
+
+from raytrans.shapes import Bool, Float
 
 SSIM_WINDOW = 11
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, Material, turn
 from raytrans.data.generate.solids import CYLINDER
 from raytrans.data.generate.textures import SIDE
+from raytrans.shapes import Bool, Float, Int
 
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """glTF has y up, layouts have z up."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, haar
@@ -15,6 +14,7 @@ from raytrans.data.generate.rigs import Shots, easy_rig, full_rig
 from raytrans.data.generate.shading import Stage, shade
 from raytrans.data.generate.themes import THEMES, easy
 from raytrans.geometry.cameras import Cameras
+from raytrans.shapes import Float
 
 _KINDS = {"easy": 1, "full": 2}
 _SUBPIXELS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, Light
 from raytrans.data.generate.meshes import MeshSet
 from raytrans.data.generate.solids import PLANE, ROOM, Solids, intersect, surface
 from raytrans.data.generate.textures import Atlas
+from raytrans.shapes import Float, Int
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ Arrays are laid out coordinate first, `(3, solids, rays)`, which keeps the long 
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from raytrans.shapes import Float, Int
 
 SPHERE, BOX, CYLINDER, CONE, PLANE, ROOM = range(6)
 """Kinds: unit ball; cube of half side 1; radius 1 and |z| <= 1; base z=-1, apex z=1; the plane z=0; a box seen from

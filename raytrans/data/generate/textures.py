@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from raytrans.shapes import Float, Int
 
 SIDE = 256
 
