@@ -21,6 +21,8 @@ from raytrans.models.volume import VolumeRegularizer
 from raytrans.rendering.sampling import inverse_edges, near_inverse
 
 COINCIDENT = 1e-9
+BLOCK = 2048  # pixels of a source compared with the others at a time
+BATCH = 2**18  # pixels in the encoder at a time
 
 
 @dataclass
@@ -64,11 +66,13 @@ def encode(encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.dev
     maps: list[FeatureMaps | None] = [None] * len(colors)
     for size in sorted({tuple(c.shape) for c in colors}):
         members = [i for i, c in enumerate(colors) if tuple(c.shape) == size]
-        out = encoder(torch.stack([colors[i] for i in members]).contiguous())
-        # the layout that `read_map` reads fastest
-        fine, match = (m.contiguous(memory_format=torch.channels_last) for m in (out.fine, out.match))
-        for k, i in enumerate(members):
-            maps[i] = FeatureMaps(fine[k], match[k], out.context[k])
+        step = max(1, BATCH // (size[1] * size[2]))
+        for batch in (members[k : k + step] for k in range(0, len(members), step)):
+            out = encoder(torch.stack([colors[i] for i in batch]).contiguous())
+            # the layout that `read_map` reads fastest
+            fine, match = (m.contiguous(memory_format=torch.channels_last) for m in (out.fine, out.match))
+            for k, i in enumerate(batch):
+                maps[i] = FeatureMaps(fine[k], match[k], out.context[k])
     return EncodedViews(
         views.cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps]
     )
@@ -85,30 +89,35 @@ class DepthSweep(nn.Module):
         self.regularize = VolumeRegularizer(2 * self.similarities + 2, context, channels)
 
     def forward(self, views: EncodedViews, planes: int | None = None) -> EncodedViews:
-        """Add volumes to placed views."""
+        """Add volumes to placed views; logits, which only training reads, where gradients are recorded."""
         planes = planes or self.planes
-        sizes = [m.shape[-2:] for m in views.match]
-        statistics, nears = [], []
-        for i, size in enumerate(sizes):
+        volumes, nears, logits = [], [], []
+        for i in range(len(views)):
+            size = views.match[i].shape[-2:]
             value, near = self._statistics(views, i, planes)
-            statistics.append(value.unflatten(0, size).permute(3, 2, 0, 1))
+            value = value.unflatten(0, size).permute(3, 2, 0, 1)
+            logit = self.regularize(value[None], views.context[i][None])[0]
+            volumes.append(surface_volume(logit))
             nears.append(near.reshape(1, *size))
-        logits: list[Tensor | None] = [None] * len(sizes)
-        for size in sorted(set(sizes)):
-            members = [i for i, s in enumerate(sizes) if s == size]
-            context = torch.stack([views.context[i] for i in members])
-            out = self.regularize(torch.stack([statistics[i] for i in members]), context)
-            for k, i in enumerate(members):
-                logits[i] = out[k]
-        volumes = [surface_volume(v) for v in logits]
-        return replace(views, volume=volumes, near=nears, logits=logits)
+            logits.append(logit)
+        return replace(views, volume=volumes, near=nears, logits=logits if torch.is_grad_enabled() else None)
 
     def _statistics(self, views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor]:
         """Agreement of view i with the others at every pixel and plane, (h w, C, D), and near (h w,)."""
         origin, frame, near, inverse = plane_samples(views, i, planes)
+        position = (inverse / near[:, None])[:, None]
         others = [j for j in range(len(views)) if j != i]
         if not others:
-            return near.new_zeros(len(near), 2 * self.similarities + 2, planes), near
+            unknown = near.new_zeros(len(near), 2 * self.similarities + 1, planes)
+            return torch.cat([unknown, position], 1), near
+        parts = []
+        for rows in torch.arange(len(near), device=near.device).split(BLOCK):
+            parts.append(self._agreement(views, i, others, rows, (origin[rows], frame[rows], inverse[rows])))
+        return torch.cat([torch.cat(parts), position], 1), near
+
+    def _agreement(self, views: EncodedViews, i: int, others: list[int], rows: Tensor, rays: tuple) -> Tensor:
+        """Mean and best similarity of some pixels of view i with others, and how many see them, (rows, C - 1, D)."""
+        origin, frame, inverse = rays
         cameras = [_only(views.relative, j) for j in others]
         samples = [project(camera, origin, frame[..., 2], inverse) for camera in cameras]
         turns = [None] * len(others)
@@ -117,7 +126,7 @@ class DepthSweep(nn.Module):
         fade = torch.cat([s.fade for s in samples])[:, :, None]
 
         def pooled(own: Tensor, *theirs: Tensor) -> tuple[Tensor, Tensor]:
-            queries = self._queries(own.flatten(1).T).mT.contiguous()
+            queries = self._queries(own.flatten(1).T[rows]).mT.contiguous()
             pairs = zip(theirs, samples, turns, strict=True)
             score = torch.stack([self._similarity(queries, read_map(m, s.grid[0]), turn) for m, s, turn in pairs])
             focus = fade * torch.exp((self.sharpness[:, None] * score).clamp(-8, 8))
@@ -127,8 +136,7 @@ class DepthSweep(nn.Module):
         # made again in the backward pass: what it keeps would be most of the memory of a training step
         maps = [views.match[j] for j in (i, *others)]
         mean, best = checkpoint(pooled, *maps, use_reentrant=False, preserve_rng_state=False)
-        position = (inverse / near[:, None])[:, None]
-        return torch.cat([mean, best, torch.tanh(fade.sum(0) / 2), position], 1), near
+        return torch.cat([mean, best, torch.tanh(fade.sum(0) / 2)], 1)
 
     def _queries(self, own: Tensor) -> Tensor:
         """Features (h w, C) as matrices (h w, C, groups + 2) whose product with other features is their correlation.

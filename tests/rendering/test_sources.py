@@ -6,6 +6,7 @@ from raytrans.data.generate import generated_scene
 from raytrans.data.views import Views
 from raytrans.models.config import model_config
 from raytrans.models.gather import project, read, sample_pairs
+from raytrans.rendering import sources
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import DepthSweep, _only, plane_samples, source_unit
 
@@ -69,4 +70,22 @@ def test_one_view_has_nothing_to_agree_with():
     views.match, views.cameras = views.match[:1], views.cameras[:1]
     views.colors = views.colors[:1]
     got, _ = model.sweep._statistics(views, 0, PLANES)
-    assert not bool(got.any())
+    assert not bool(got[:, :-1].any())
+    torch.testing.assert_close(got[:, -1], torch.linspace(1, 0, PLANES, dtype=torch.float64).expand(len(got), -1))
+
+
+def test_blocks_of_pixels_change_nothing(monkeypatch):
+    model, views = placed_views()
+    whole, _ = model.sweep._statistics(views, 1, PLANES)
+    monkeypatch.setattr(sources, "BLOCK", 7)
+    torch.testing.assert_close(model.sweep._statistics(views, 1, PLANES)[0], whole, rtol=0, atol=1e-12)
+
+
+def test_images_encoded_one_by_one_are_those_of_a_batch(monkeypatch):
+    model, views = placed_views()
+    again = Views([color.permute(1, 2, 0) for color in views.colors], views.cameras)
+    monkeypatch.setattr(sources, "BATCH", 1)
+    with torch.no_grad():
+        single = model.encode(again)
+    for i in range(len(again)):
+        torch.testing.assert_close(single.fine[i], views.fine[i], rtol=0, atol=1e-6)
