@@ -155,8 +155,7 @@ def _bare_difference(trial: Trial, views: Views, plain: Views) -> float:
 
 @torch.no_grad()
 def _bare(model: Renderer, views: Views) -> EncodedViews:
-    encoded, unit = model.encode(views), source_unit(views.cameras)
-    return encoded if unit is None else model.place(encoded, unit)
+    return model.place(model.encode(views), source_unit(views.cameras))
 
 
 def _shuffled(trial: Trial, count: int) -> list[int]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from raytrans.data.views import Views
 from raytrans.fields.types import FieldType
+from raytrans.geometry.rays import Rays
 from raytrans.models.config import ModelConfig
 from raytrans.models.encoder import Encoder
 from raytrans.models.gather import RelativeCameras, Samples, project, read, sample_pairs
@@ -15,7 +16,7 @@ from raytrans.rendering.compositing import Rendering, composite, weights_from_al
 from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
 from raytrans.rendering.sampling import inverse_edges, near_inverse, resample
-from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, read_volume, relative_rays
+from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, own_units, read_volume, relative_rays
 from raytrans.shapes import Float
 
 GEOMETRY = 5
@@ -26,17 +27,16 @@ class TargetRays:
     """Target rays recentred and counted in the unit: origin (R, 3) and frame (R, 3, 3) in float64, near and far inverse
     distance (R,) in the working dtype.
 
-    `axes` (3, 3) are the target camera's axes, which only the target-canonical control reads.
+    unit (R,) is the unit of each in the user's lengths, NaN where there is none. `axes` (3, 3) are the target camera's
+    axes, which only the target-canonical control reads.
     """
 
     origin: Tensor
     frame: Tensor
     near: Tensor
     far: Tensor
+    unit: Tensor
     axes: Tensor | None = None
-
-    def __getitem__(self, index) -> "TargetRays":
-        return TargetRays(self.origin[index], self.frame[index], self.near[index], self.far[index], self.axes)
 
 
 @dataclass
@@ -78,11 +78,19 @@ class Renderer(nn.Module):
         """Feature maps of the views; whatever needs a unit of length comes with `place`."""
         return encode(self.encoder, views, self.dtype, self.device)
 
-    def place(self, encoded: EncodedViews, unit: Tensor) -> EncodedViews:
-        """Recentre the cameras, count lengths in `unit` and estimate every source's distribution of depth."""
+    def place(self, encoded: EncodedViews, unit: Tensor | None) -> EncodedViews:
+        """Recentre the cameras, count lengths in `unit` and estimate every source's distribution of depth.
+
+        The unit is None where all sources share one place (see `source_unit`): nothing but near bounds, if there are
+        any, has a length there, and every target ray brings a unit of its own.
+        """
+        own = unit
+        if unit is None:
+            near = encoded.cameras.near
+            own = torch.ones((), dtype=torch.float64) if near is None else near.double().mean()
         center = encoded.cameras.centers.mean(0)
-        relative = RelativeCameras.of(encoded.cameras, center, unit, self.dtype, self.device)
-        return self.sweep(replace(encoded, relative=relative))
+        relative = RelativeCameras.of(encoded.cameras, center, own, self.dtype, self.device)
+        return self.sweep(replace(encoded, relative=relative, one_place=unit is None))
 
     def forward(
         self, views: EncodedViews, rays: TargetRays, background: Tensor, jitter: Tensor | None = None
@@ -162,17 +170,21 @@ class Renderer(nn.Module):
         return torch.cat([y, y - x[:, None].to(y)], -1), target
 
     def target_rays(
-        self, views: EncodedViews, rays, near: Tensor | None = None, far: Tensor | None = None
+        self, views: EncodedViews, rays: Rays, near: Tensor | None = None, far: Tensor | None = None
     ) -> TargetRays:
         """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it."""
         origin, frame = relative_rays(rays, views.relative)
+        unit = views.relative.unit.to(origin).expand(len(origin))
+        near, far = (None if bound is None else bound.to(origin) for bound in (near, far))
+        if views.one_place:
+            origin, unit = own_units(views, origin, near)
         first = near_inverse(views.relative, origin, frame[..., 2])
         last = torch.zeros_like(first)
-        unit = views.relative.unit
+        # without a unit a bound says nothing
         if near is not None:
-            first = torch.minimum(first, (unit / near).to(first))
+            first = torch.minimum(first, (unit / near).nan_to_num(torch.inf).to(first))
         if far is not None:
-            last = (unit / far).to(first)
+            last = (unit / far).nan_to_num(0.0).to(first)
             # a ray that is first seen beyond `far` keeps a short range before it
             first = torch.maximum(first, 1.05 * last)
-        return TargetRays(origin, frame, first, last)
+        return TargetRays(origin, frame, first, last, unit)

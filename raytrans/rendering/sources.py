@@ -31,6 +31,7 @@ class EncodedViews:
 
     colors[i] (3, H, W); fine[i], match[i], context[i]: feature maps; volume[i] (2, D, h, w): probability of the surface
     at each plane and share of light that reaches it; near[i] (1, h, w): inverse distance of the first plane.
+    one_place: all cameras share one centre, so that the unit of `relative` means nothing to a target elsewhere.
     """
 
     cameras: Cameras
@@ -42,6 +43,7 @@ class EncodedViews:
     volume: list[Tensor] | None = None
     logits: list[Tensor] | None = None
     near: list[Tensor] | None = None
+    one_place: bool = False
 
     def __len__(self) -> int:
         return len(self.colors)
@@ -201,6 +203,20 @@ def relative_rays(rays: Rays, relative: RelativeCameras) -> tuple[Tensor, Tensor
     device = relative.centers.device
     origin = (rays.origin.double() - relative.center.to(rays.origin.device)) / relative.unit.to(rays.origin.device)
     return origin.to(device), rays.frame.double().to(device)
+
+
+def own_units(views: EncodedViews, origin: Tensor, near: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Origins (R, 3) and units (R,) of target rays where all sources share one place.
+
+    The unit is the distance of the ray's origin from there; where it starts there too the near bound of the sources,
+    else its own, else NaN: nothing has a length.
+    """
+    length, reference = origin.norm(dim=-1), views.relative.unit.to(origin)
+    apart = length > COINCIDENT * views.cameras.centers.abs().max().to(origin) / reference
+    given = torch.full_like(length, torch.nan) if near is None else torch.where(near > 0, near, torch.nan)
+    fallback = given if views.cameras.near is None else reference.expand_as(length)
+    scale = torch.where(apart, length, 1.0)
+    return origin / scale[:, None], torch.where(apart, reference * length, fallback)
 
 
 def surface_volume(logits: Tensor) -> Tensor:

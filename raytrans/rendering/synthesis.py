@@ -1,8 +1,9 @@
 """From source views to renderings: encode once, render cameras or any set of rays, in chunks under a memory bound."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,8 +24,7 @@ TOKENS = 40_000  # samples times views in flight: chunks of about 256 rays at 8 
 def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
     """Feature maps and depth distributions of the source views, for any number of `render` calls. No gradients.
 
-    The views are kept as `arranged` has them, however they come. Where all source centres coincide there is no unit of
-    length yet; `render` then takes it from the target.
+    The views are kept as `arranged` has them, however they come.
     """
     if isinstance(views, EncodedViews):
         return views
@@ -32,9 +32,7 @@ def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
         raise ValueError(f"sources: expected Views or the result of encode, got {type(views).__name__}")
     with torch.no_grad():
         views = arranged(views)
-        encoded = model.encode(views)
-        unit = source_unit(views.cameras)
-        return encoded if unit is None else model.place(encoded, unit)
+        return model.place(model.encode(views), source_unit(views.cameras))
 
 
 def arranged(views: Views) -> Views:
@@ -100,14 +98,14 @@ def render(
     if not isinstance(camera, Cameras) or camera.intrinsics.ndim != 2:
         got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__
         raise ValueError(f"camera: expected one camera, got {got}")
-    rays = camera.rays()
-    cosine = (rays.direction * camera.forward).sum(-1)
-    near = None if camera.near is None else camera.near / cosine
-    far = None if camera.far is None else camera.far / cosine
-    axes = camera.world_from_camera[:3, :3]
-    out = _render(model, sources, rays, precision, background, chunk, bounds=(near, far), axes=axes)
-    cosine = cosine.to(out.distance)
-    return replace(out, depth=out.distance * cosine, depth_mean=out.distance_mean * cosine)
+    shape = int(camera.height), int(camera.width)
+
+    def pixels(start: int, stop: int) -> Query:
+        index = torch.arange(start, stop, dtype=torch.float64)
+        row = torch.floor(index / shape[1])
+        return Query.of_camera(camera, torch.stack([index - row * shape[1], row], -1) + 0.5)
+
+    return _render(model, sources, shape, pixels, Options(precision, background, chunk))
 
 
 def render_rays(
@@ -124,30 +122,82 @@ def render_rays(
     """
     if not isinstance(rays, Rays):
         raise ValueError(f"rays: expected Rays, got {type(rays).__name__}")
-    return _render(model, sources, rays, precision, background, chunk)
+    flat = rays.reshape(-1)
+    return _render(model, sources, rays.shape, lambda a, b: Query(flat[a:b]), Options(precision, background, chunk))
 
 
-def _render(model, sources, rays, precision, background, chunk, bounds=(None, None), axes=None) -> Rendering:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-    wanted = torch.float64 if precision == "float64" else torch.float32
-    if model.dtype != wanted:
+@dataclass(frozen=True)
+class Query:
+    """Some target rays (R,) with what a camera knows of them: bounds of their distance and cosine to its axis, (R,)."""
+
+    rays: Rays
+    near: Tensor | None = None
+    far: Tensor | None = None
+    cosine: Tensor | None = None
+    axes: Tensor | None = None
+
+    @classmethod
+    def of_camera(cls, camera: Cameras, pixels: Float[Tensor, "r 2"]) -> "Query":
+        """Rays through pixels; bounds of z-depth say nothing of rays that leave backwards through a wide lens."""
+        rays = camera.pixel_rays(pixels)
+        cosine = (rays.direction * camera.forward).sum(-1)
+        near = None if camera.near is None else torch.where(cosine > 0, camera.near / cosine, 0.0)
+        far = None if camera.far is None else torch.where(cosine > 0, camera.far / cosine, torch.inf)
+        return cls(rays, near, far, cosine, camera.world_from_camera[:3, :3])
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to render; the arguments of `render` of the same names."""
+
+    precision: str
+    background: Sequence[float] | None
+    chunk: int | None
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk: expected at least 1 ray, got {self.chunk}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+
+def _render(
+    model: Renderer,
+    sources: Views | EncodedViews,
+    shape: tuple[int, ...],
+    query: Callable[[int, int], Query],
+    options: Options,
+) -> Rendering:
+    """Render rays of a batch shape; `query(a, b)` makes the a-th to the b-th when their turn has come."""
+    if not isinstance(model, Renderer):
+        raise ValueError(f"model: expected a Renderer, as raytrans.load gives, got {type(model).__name__}")
+    if model.dtype != options.dtype:
         raise ValueError(
-            f"precision: {precision!r} needs a model in {wanted}, got {model.dtype}; use model.to({wanted})"
+            f"precision: {options.precision!r} needs a model in {options.dtype}, got {model.dtype}; "
+            f"use model.to({options.dtype})"
         )
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk: expected at least 1 ray, got {chunk}")
-    shape, flat = rays.shape, rays.reshape(-1)
-    with torch.no_grad(), _arithmetic(model, precision):
-        encoded, known = _placed(model, encode(model, sources), flat)
-        targets = model.target_rays(encoded, flat, *(None if b is None else b.reshape(-1) for b in bounds))
-        targets.axes = axes
-        colour = _background(encoded, background)
-        step = chunk or chunk_size(model, encoded)
-        parts = [model(encoded, targets[k : k + step], colour).rendering for k in range(0, len(flat), step)]
-    parts = parts or [_nothing(targets.near)]
-    out = in_user_units(Rendering.cat(parts), encoded.relative.unit, known)
-    return out.map(lambda v: v.to(wanted).reshape((*shape, *v.shape[1:])))
+    count = math.prod(shape)
+    with torch.no_grad(), _arithmetic(model, options.precision):
+        encoded = encode(model, sources)
+        colour = _background(encoded, options.background)
+        step = options.chunk or chunk_size(model, encoded)
+        ranges = [(k, min(k + step, count)) for k in range(0, count, step)] or [(0, 0)]
+        parts = [_part(model, encoded, query(*ends), colour) for ends in ranges]
+    return Rendering.cat(parts).map(lambda v: v.to(options.dtype).reshape((*shape, *v.shape[1:])))
+
+
+def _part(model: Renderer, encoded: EncodedViews, query: Query, background: Tensor) -> Rendering:
+    targets = model.target_rays(encoded, query.rays, query.near, query.far)
+    targets.axes = query.axes
+    out = in_user_units(model(encoded, targets, background).rendering, targets.unit)
+    if query.cosine is None:
+        return out
+    cosine = query.cosine.to(out.distance)
+    return replace(out, depth=out.distance * cosine, depth_mean=out.distance_mean * cosine)
 
 
 def _background(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:
@@ -166,42 +216,27 @@ def _arithmetic(model: Renderer, precision: str):
     return contextlib.nullcontext()
 
 
-def _nothing(like: Tensor) -> Rendering:
-    """The rendering of no rays."""
-    empty = like.new_zeros(0)
-    return Rendering(empty.reshape(0, 3), empty, empty, empty, empty)
-
-
 def chunk_size(model: Renderer, encoded: EncodedViews) -> int:
     """Rays a chunk: as many as keep `TOKENS` samples times views in flight."""
     return max(16, TOKENS // (len(encoded) * (model.config.fine + 1)))
 
 
-def _placed(model: Renderer, encoded: EncodedViews, rays: Rays) -> tuple[EncodedViews, bool]:
-    """Views with a unit of length, and whether it means anything.
+def in_user_units(out: Rendering, unit: Float[Tensor, " r"]) -> Rendering:
+    """Distances times the unit of each ray, NaN where opacity is below 0.05.
 
-    Coinciding sources take the distance to the target as the unit. If the target is there too, nothing has a scale:
-    colours are those of a turned camera, and distances are unknown.
+    Where the unit is NaN no length has a meaning: nothing is told from what is infinitely far, so opacity is 0.
     """
-    if encoded.relative is not None:
-        return encoded, True
-    center = encoded.cameras.centers.mean(0)
-    distance = (rays.origin - center).norm(dim=-1).mean() if len(rays) else torch.zeros((), dtype=torch.float64)
-    if encoded.cameras.near is not None and not distance > 1e-9 * center.abs().max():
-        return model.place(encoded, encoded.cameras.near.double().mean()), True
-    if distance > 1e-9 * center.abs().max():
-        return model.place(encoded, distance.double()), True
-    return model.place(encoded, torch.ones((), dtype=torch.float64)), False
-
-
-def in_user_units(out: Rendering, unit: Tensor, known: bool = True) -> Rendering:
-    """Distances times the unit, NaN where opacity is below 0.05 (or the unit means nothing)."""
-    scale = unit.to(out.distance) if known else torch.nan
-    empty = out.opacity < EMPTY
+    unit = unit.to(out.distance)
+    opacity = torch.where(unit.isnan(), 0.0, out.opacity)
+    empty = opacity < EMPTY
 
     def length(value: Tensor) -> Tensor:
-        return torch.where(empty, torch.nan, value * scale)
+        return torch.where(empty, torch.nan, value * unit)
 
     return replace(
-        out, distance=length(out.distance), distance_mean=length(out.distance_mean), spread=length(out.spread)
+        out,
+        opacity=opacity,
+        distance=length(out.distance),
+        distance_mean=length(out.distance_mean),
+        spread=length(out.spread),
     )

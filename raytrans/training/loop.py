@@ -50,12 +50,11 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
     if optim.augment_rotation:
         turn, zero = random_rotation(generator=generator), torch.zeros(3, dtype=torch.float64)
         sample.views, sample.rays = sample.views.moved(turn, zero), sample.rays.moved(turn, zero)
-    unit = source_unit(sample.views.cameras)
-    if unit is None:
-        unit = (sample.rays.origin[0] - sample.views.cameras.centers[0]).norm()
-    views = model.place(model.encode(sample.views), unit)
+    views = model.place(model.encode(sample.views), source_unit(sample.views.cameras))
     rays = model.target_rays(views, sample.rays)
     rays.axes = sample.axes
+    if bool(rays.unit.isnan().any()):
+        raise ValueError("sources: expected cameras at different places, got all of them and the target at one")
     color = sample.color.to(model.dtype).to(model.device)
     jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
     background = torch.zeros(3, dtype=color.dtype, device=color.device)
@@ -64,10 +63,10 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
         return {"total": color.new_tensor(torch.nan)}
     known = color.new_full((len(color),), torch.nan)
     if sample.distance is not None:
-        known = (unit / sample.distance).to(color)
+        known = (rays.unit / sample.distance.to(rays.unit)).to(color)
     terms = total_loss(traced, color, known)
-    if sample.source_distance is not None:
-        terms["sweep"] = _sweep_terms(views, sample, unit)
+    if sample.source_distance is not None and not views.one_place:
+        terms["sweep"] = _sweep_terms(views, sample, views.relative.unit)
     weights = {name: getattr(optim, f"{name}_weight", 1.0) for name in terms}
     terms["total"] = sum(weights[name] * value for name, value in terms.items())
     return terms

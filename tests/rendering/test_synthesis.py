@@ -5,9 +5,11 @@ import torch
 
 import raytrans
 from raytrans.data.generate import generated_scene
+from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.rigid import random_rotation
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.sampling import NEAREST
 from raytrans.rendering.synthesis import arranged, chunk_size, content_turn
 
 
@@ -121,7 +123,51 @@ def test_everything_at_one_place_has_colours_and_no_depth(setting):
     views = together(views)
     out = raytrans.render(model, views, views.cameras[0])
     assert bool(torch.isfinite(out.color).all()) and out.color.std() > 0
-    assert bool(out.depth.isnan().all())
+    assert bool(out.depth.isnan().all()) and not bool(out.opacity.any())
+
+
+def test_everything_at_one_place_takes_the_unit_from_near_bounds(setting):
+    model, views, _ = setting
+    c = together(views).cameras
+    for sources, target, scale in (([2.0] * 3, None, 1.0), ([20.0] * 3, None, 10.0), (None, 2.0, 1.0)):
+        cameras = raytrans.Cameras(c.intrinsics, c.world_from_camera, (20, 24), near=sources)
+        camera = raytrans.Cameras(c.intrinsics[0], c.world_from_camera[0], (20, 24), near=target)
+        out = finite(raytrans.render(model, raytrans.Views(views.images, cameras), camera))
+        seen = out.opacity > 0.05
+        assert bool(seen.any()) and out.depth[seen].min() >= 0.9 * NEAREST * 2.0 * scale
+
+
+def test_a_ray_from_elsewhere_does_not_change_the_others_of_a_single_source(setting):
+    model, views, camera = setting
+    near, far = camera.rays()[4:9, 4:9], camera.moved(torch.eye(3), torch.tensor([0.0, 3.0, 1.0])).rays()[:2, 4:9]
+    for few in (views[[0]], together(views)):
+        alone = raytrans.render_rays(model, few, near)
+        beside = raytrans.render_rays(model, few, raytrans.Rays.cat([near, far], 0)).map(lambda v: v[:5])
+        torch.testing.assert_close(beside.color, alone.color, rtol=0, atol=1e-6)
+        torch.testing.assert_close(beside.distance, alone.distance, rtol=1e-5, atol=0, equal_nan=True)
+
+
+def test_bounds_do_not_touch_rays_that_leave_backwards(setting):
+    model, views, camera = setting
+    lens = Distortion("fisheye", torch.zeros(4))
+    wide = torch.tensor([[7.0, 0, 12], [0, 7, 10], [0, 0, 1]])
+    out = {}
+    for near, far in ((None, None), (1e-3, 1e5)):
+        target = raytrans.Cameras(wide, camera.world_from_camera, (20, 24), distortion=lens, near=near, far=far)
+        out[near] = finite(raytrans.render(model, views, target))
+    backwards = (target.rays().direction * target.forward).sum(-1) <= 0
+    assert bool(backwards.any())
+    torch.testing.assert_close(out[None].color[backwards], out[1e-3].color[backwards])
+
+
+def test_rays_of_a_target_are_made_chunk_by_chunk(setting, monkeypatch):
+    model, views, camera = setting
+    encoded, made, pixel_rays = raytrans.encode(model, views), [], raytrans.Cameras.pixel_rays
+    monkeypatch.setattr(
+        raytrans.Cameras, "pixel_rays", lambda c, pixels: (made.append(len(pixels)), pixel_rays(c, pixels))[1]
+    )
+    raytrans.render(model, encoded, camera, chunk=50)
+    assert sum(made) == 20 * 24 and max(made) == 50
 
 
 def test_bounds_of_the_target_tighten_the_range(setting):
