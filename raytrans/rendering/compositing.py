@@ -37,6 +37,13 @@ class Rendering:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Rendering(**{k: None if v is None else function(v) for k, v in values.items()})
 
+    def write(self, start: int, part: "Rendering") -> None:
+        """Put the rays of `part` in the place of those from `start` on."""
+        for f in fields(self):
+            value = getattr(part, f.name)
+            if value is not None:
+                getattr(self, f.name)[start : start + len(value)] = value
+
     @staticmethod
     def cat(parts: "list[Rendering]") -> "Rendering":
         """Concatenate along the first axis."""

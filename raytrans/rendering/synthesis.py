@@ -185,9 +185,13 @@ def _render(
         encoded = encode(model, sources)
         colour = _background(encoded, options.background)
         step = options.chunk or chunk_size(model, encoded)
-        ranges = [(k, min(k + step, count)) for k in range(0, count, step)] or [(0, 0)]
-        parts = [_part(model, encoded, query(*ends), colour) for ends in ranges]
-    return Rendering.cat(parts).map(lambda v: v.to(options.dtype).reshape((*shape, *v.shape[1:])))
+        whole = None
+        for start in range(0, max(count, 1), step):
+            part = _part(model, encoded, query(start, min(start + step, count)), colour)
+            # made first: results kept between the passing tensors of the chunks would scatter the heap
+            whole = part.map(lambda v: v.new_empty((count, *v.shape[1:]), dtype=options.dtype)) if start == 0 else whole
+            whole.write(start, part)
+    return whole.map(lambda v: v.reshape((*shape, *v.shape[1:])))
 
 
 def _part(model: Renderer, encoded: EncodedViews, query: Query, background: Tensor) -> Rendering:

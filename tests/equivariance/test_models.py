@@ -32,6 +32,14 @@ class SaysGrey(Renderer):
         return traced
 
 
+class BlendsGrey(Renderer):
+    """Grey wherever a source sees, the mean colour of the sources elsewhere."""
+
+    def shade(self, views, rays, inverse):
+        alpha, colors = super().shade(views, rays, inverse)
+        return alpha, torch.full_like(colors, 0.5)
+
+
 class IgnoresImages(Renderer):
     def forward(self, views, rays, background, jitter=None):
         traced = super().forward(views, rays, background, jitter)
@@ -50,6 +58,15 @@ class TrustsTheFirstView(Renderer):
     def encode(self, views):
         encoded = super().encode(views)
         encoded.fine[0] = 1.5 * encoded.fine[0]
+        return encoded
+
+
+class LeansOnTheFirstView(Renderer):
+    """By so little that rounding could pass for it."""
+
+    def encode(self, views):
+        encoded = super().encode(views)
+        encoded.fine[0] = 1.002 * encoded.fine[0]
         return encoded
 
 
@@ -153,7 +170,13 @@ def test_it_finds_the_network_that_reads_target_directions(rig):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(GivesNaN, "not finite"), (SaysGrey, "all pixels"), (IgnoresImages, "other source images")]
+    ("kind", "reason"),
+    [
+        (GivesNaN, "not finite"),
+        (SaysGrey, "all pixels"),
+        (BlendsGrey, "other source images"),
+        (IgnoresImages, "other source images"),
+    ],
 )
 def test_a_useless_rendering_keeps_no_promise(rig, kind, reason):
     report = check_model(perturbed(kind), *rig)
@@ -166,6 +189,7 @@ def test_a_useless_rendering_keeps_no_promise(rig, kind, reason):
     [
         (CountsInMetres, ["scale"]),
         (TrustsTheFirstView, ["source_order"]),
+        (LeansOnTheFirstView, ["source_order"]),
         (ReadsThePixelNumber, ["target_roll"]),
         (ReadsTheSection, ["target_section", "target_roll"]),
         (ReadsMoments, ["world_motion", "far_offset", "scale"]),
