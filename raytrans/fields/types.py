@@ -5,6 +5,7 @@ ray and its anchor slides by tau. Arithmetic is real: a (0, 0) channel is one re
 adjacent real numbers (real part, imaginary part) standing for the real representation (n, nu) + (-n, -nu).
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ class FieldType:
     Equal types are merged, order is ascending, so equal sums compare equal. Raises ValueError for text it cannot read.
     """
 
-    def __init__(self, description: "str | FieldType | dict[tuple[int, float], int]"):
+    def __init__(self, description: "str | FieldType | dict"):
         if isinstance(description, FieldType):
             counts = description.counts
         elif isinstance(description, dict):
@@ -76,11 +77,9 @@ class FieldType:
         else:
             counts = _parse(description)
         merged: dict[tuple[int, float], int] = {}
-        for (n, nu), multiplicity in counts.items():
+        for (n, nu), multiplicity in _checked(counts):
             key = (-n, -nu) if n < 0 or (n == 0 and nu < 0) else (n, nu)
             key = (key[0], float(key[1]) + 0.0)
-            if multiplicity < 0:
-                raise ValueError(f"field type: expected multiplicities >= 0, got {multiplicity} of {key}")
             if multiplicity:
                 merged[key] = merged.get(key, 0) + int(multiplicity)
         self.counts = dict(sorted(merged.items()))
@@ -172,3 +171,16 @@ def _parse(text: str) -> dict[tuple[int, float], int]:
         key = (int(match[2]), 0.0) if match[2] is not None else (int(match[3]), float(match[4]))
         counts[key] = counts.get(key, 0) + multiplicity
     return counts
+
+
+def _checked(counts: dict) -> list[tuple[tuple[int, float], int]]:
+    """The items {(n, nu): multiplicity}; ValueError where n or a multiplicity is no whole number, or nu not finite."""
+    for key, multiplicity in counts.items():
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise ValueError(f"field type: expected keys (n, nu), got {key!r}")
+        n, nu = key
+        if not isinstance(n, int) or not math.isfinite(nu):
+            raise ValueError(f"field type: expected a whole number n and a finite nu, got {key}")
+        if not isinstance(multiplicity, int) or multiplicity < 0:
+            raise ValueError(f"field type: expected multiplicities >= 0, got {multiplicity} of {key}")
+    return list(counts.items())

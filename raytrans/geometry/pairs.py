@@ -11,7 +11,7 @@ are polynomials in the frames: the Wigner functions D^1. Every phase e^{i(n_out 
 products of these, already carrying its factor u^|n_out - n_in| v^|n_out + n_in|, with no division by a small number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -198,6 +198,15 @@ class RayPairs:
             exponent = exponent + (nu_out + nu_in) / 2 * difference
             weight = weight * _vanish(self.cosine2_half, self.softening, plus)
         return torch.polar(torch.ones_like(exponent), exponent) * weight
+
+
+def in_precision(pairs, dtype: torch.dtype):
+    """A pair geometry (a dataclass of tensors) in another precision, complex numbers in the one that goes with it."""
+    changed = {}
+    for name, value in vars(pairs).items():
+        if isinstance(value, Tensor):
+            changed[name] = value.to(dtype.to_complex() if value.is_complex() else dtype)
+    return replace(pairs, **changed)
 
 
 def _power(z: Tensor, n: int) -> Tensor | float:

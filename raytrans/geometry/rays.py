@@ -5,12 +5,32 @@ A ray is (d, m) with unit direction d and moment m = p x d for any point p on it
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from raytrans.geometry.rigid import minimal_rotation
+from raytrans.geometry.rigid import minimal_rotation, project_to_rotation
 from raytrans.shapes import Float
+
+SLACK = 1e-3  # what a direction may miss of unit length, and a frame of a rotation
+
+
+def _vectors(**values: Any) -> list[Tensor]:
+    """Broadcast vectors (..., 3) of one floating type; ValueError for another last axis."""
+    tensors = {name: torch.as_tensor(value) for name, value in values.items()}
+    for name, value in tensors.items():
+        if value.ndim == 0 or value.shape[-1] != 3:
+            raise ValueError(f"{name}: expected shape (..., 3), got {tuple(value.shape)}")
+    dtype = torch.get_default_dtype() if not any(v.is_floating_point() for v in tensors.values()) else None
+    for value in tensors.values():
+        if value.is_floating_point():
+            dtype = value.dtype if dtype is None else torch.promote_types(dtype, value.dtype)
+    try:
+        return list(torch.broadcast_tensors(*(value.to(dtype) for value in tensors.values())))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items())
+        raise ValueError(f"expected shapes that broadcast, got {shapes}") from None
 
 
 def section_frame(
@@ -55,12 +75,13 @@ class Rays:
         self.direction, self.moment, self.frame, self.anchor, self.origin = direction, moment, frame, anchor, origin
 
     @classmethod
-    def from_points(cls, origin: Tensor, direction: Tensor, frame: Tensor | None = None) -> "Rays":
+    def from_points(cls, origin: Any, direction: Any, frame: Tensor | None = None) -> "Rays":
         """Rays from a point on each and a direction of any positive length; `frame` defaults to an arbitrary section.
 
-        Raises ValueError for a direction that is zero or not finite, or an origin that is not finite.
+        Whole numbers are read as floats, and the more precise of two types is kept. Raises ValueError for a direction
+        that is zero or not finite, an origin that is not finite, or another last axis than 3.
         """
-        origin, direction = torch.broadcast_tensors(torch.as_tensor(origin), torch.as_tensor(direction))
+        origin, direction = _vectors(origin=origin, direction=direction)
         length = direction.norm(dim=-1, keepdim=True)
         if not bool(torch.isfinite(direction).all()) or not bool((length > 0).all()):
             raise ValueError("direction: expected finite vectors of positive length, got zero, NaN or infinity")
@@ -142,16 +163,45 @@ class Rays:
         )
 
     def moved(self, rotation: Tensor, translation: Tensor, scale: float = 1.0) -> "Rays":
-        """Act by x -> scale R x + t: d -> R d, m -> scale R m + t x R d; the section moves along."""
+        """Act by x -> scale R x + t: d -> R d, m -> scale R m + t x R d; the section moves along.
+
+        Raises ValueError for what is no rotation (see `project_to_rotation`), no vector, or not finite.
+        """
         rotation = torch.as_tensor(rotation, dtype=self.dtype, device=self.device)
         translation = torch.as_tensor(translation, dtype=self.dtype, device=self.device)
-        if not scale > 0:
+        if rotation.shape != (3, 3) or translation.shape != (3,):
+            got = f"{tuple(rotation.shape)}, {tuple(translation.shape)}"
+            raise ValueError(f"rotation, translation: expected shapes (3, 3), (3,), got {got}")
+        if not bool(torch.isfinite(translation).all()):
+            raise ValueError(f"translation: expected finite numbers, got {translation.tolist()}")
+        if not 0 < scale < float("inf"):
             raise ValueError(f"scale: expected a positive number, got {scale}")
+        rotation = project_to_rotation(rotation)
         direction = self.direction @ rotation.mT
         moment = scale * (self.moment @ rotation.mT) + torch.linalg.cross(translation.expand_as(direction), direction)
         anchor = scale * (self.anchor @ rotation.mT) + translation
         origin = scale * (self.origin @ rotation.mT) + translation
         return Rays(direction, moment, rotation @ self.frame, anchor, origin)
+
+    def check(self, name: str = "rays") -> None:
+        """Raise ValueError where a number is not finite, a direction not of unit length, or a frame no rotation with d.
+
+        Rounding and small errors, up to 1e-3, pass.
+        """
+        for field in ("direction", "moment", "frame", "anchor", "origin"):
+            if not bool(torch.isfinite(getattr(self, field)).all()):
+                raise ValueError(f"{name}: expected finite numbers, got NaN or infinity in {field}")
+        if not self.direction.numel():
+            return
+        length = self.direction.norm(dim=-1)
+        if (length - 1).abs().max() > SLACK:
+            off = float(length.flatten()[(length - 1).abs().argmax()])
+            raise ValueError(f"{name}: expected directions of unit length, got {off:.4g}")
+        if (self.frame[..., 2] - self.direction).abs().max() > SLACK:
+            raise ValueError(f"{name}: expected the direction as the last column of every frame")
+        identity = torch.eye(3, dtype=self.dtype, device=self.device)
+        if (self.frame.mT @ self.frame - identity).abs().max() > SLACK or torch.linalg.det(self.frame).min() < 0:
+            raise ValueError(f"{name}: expected frames that are right-handed rotations (e1, e2, d)")
 
     def point(self, distance: Float[Tensor, "*#batch"]) -> Tensor:
         """Point origin + distance * direction, (*batch, 3)."""

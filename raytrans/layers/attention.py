@@ -1,6 +1,7 @@
 """Attention over any pair of spaces, with typed queries, keys and values.
 
-    out_i = sum_j softmax_j( Re<q_i, k_ij>/sqrt(d) + b(invariants_ij) + log w_ij ) v_ij,     k_ij, v_ij = kernel outputs
+    out_i = sum_j softmax_j( l(q_i, k_ij) + b(invariants_ij) + log w_ij ) v_ij,     k_ij, v_ij = kernel outputs
+    l(q, k) = Re<q, k>/sqrt(d), or W relu(invariants of k - q)
 
 Queries, keys and values of a target transform by one unitary, so the softmax is invariant and the output is typed.
 """
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raytrans.layers.convolution import everything, pair_units
+from raytrans.layers.convolution import checked_features, everything, pair_geometry
 from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
 from raytrans.layers.linear import AnyType, TypedLinear, signature
 from raytrans.layers.neighborhood import Elements
+from raytrans.layers.nonlinear import channel_invariants
 from raytrans.shapes import Float, Int
 
 
@@ -40,6 +42,38 @@ def component_heads(field_type: AnyType, heads: int) -> Int[Tensor, " dim"]:
     return channel_heads.repeat_interleave(widths)
 
 
+class DotLogits(nn.Module):
+    """Re<q, k>/sqrt(d) of every head; with adjacent real and imaginary parts this is a plain dot product."""
+
+    def __init__(self, query_type: AnyType, heads: int):
+        super().__init__()
+        own = functional.one_hot(component_heads(query_type, heads), heads)
+        self.register_buffer("heads", own, persistent=False)
+
+    def forward(self, query: Float[Tensor, "*#pairs dim"], keys: Float[Tensor, "*#pairs dim"]) -> Tensor:
+        heads = self.heads.to(keys.dtype)
+        return (query * keys) @ (heads / heads.sum(0).clamp_min(1).sqrt())
+
+
+class DifferenceLogits(nn.Module):
+    """W relu(z), z the invariants of k - q: its (0, 0) components, and the length of every other channel.
+
+    An MLP of k - q, which tells agreement from disagreement where a product cannot. Source: Zhao et al., Point
+    Transformer, 2021, equation 3, with one logit a head.
+    """
+
+    def __init__(self, query_type: AnyType, heads: int):
+        super().__init__()
+        self.query_type = query_type
+        self.mix = nn.Linear(query_type.channels, heads, bias=False)
+
+    def forward(self, query: Float[Tensor, "*#pairs dim"], keys: Float[Tensor, "*#pairs dim"]) -> Tensor:
+        return self.mix(functional.relu(channel_invariants(self.query_type, keys - query)))
+
+
+LOGITS = {"dot": DotLogits, "difference": DifferenceLogits}
+
+
 def _shares(first: AnyType, second: AnyType) -> tuple[Tensor, Tensor]:
     """Where the components of two types lie in their sum, which merges equal types."""
     left, right = [], []
@@ -53,9 +87,9 @@ def _shares(first: AnyType, second: AnyType) -> tuple[Tensor, Tensor]:
 class RayAttention(nn.Module):
     """Multi-head attention of target rays over source rays, from `in_type` at sources and `query_type` at targets.
 
-    Keys have the query's type. `kernel` is the class of kernels of the two spaces: rays from rays by default; those of
-    `raytrans.layers.points` make it attention between rays and points with the same code (types of points are given as
-    `PointType`).
+    Keys have the query's type, `logits` of query and key are "dot" or "difference" (`LOGITS`). `kernel` is the class of
+    kernels of the two spaces: rays from rays by default; those of `raytrans.layers.points` make it attention between
+    rays and points with the same code (types of points are given as `PointType`).
     """
 
     def __init__(
@@ -67,22 +101,24 @@ class RayAttention(nn.Module):
         basis: int = 8,
         extras: int = 0,
         kernel: Callable[..., nn.Module] = RayKernel,
+        logits: str = "dot",
     ):
         super().__init__()
         if heads < 1:
             raise ValueError(f"heads: expected at least 1, got {heads}")
+        if logits not in LOGITS:
+            raise ValueError(f"logits: expected one of {', '.join(LOGITS)}, got {logits!r}")
         query = TypedLinear(query_type, query_type, bias=False)
         value = TypedLinear(out_type, out_type, bias=False)
         self.kernel = kernel(in_type, query.in_type + value.in_type, basis, extras)
         self.in_type, self.query_type, self.out_type = self.kernel.in_type, query.in_type, value.out_type
         self.query, self.mix, self.heads = query, value, heads
+        self.logits = LOGITS[logits](self.query_type, heads)
         self.logit_bias = RadialNetwork(self.kernel.radial.features, heads, extras)
-        key_heads = component_heads(self.query_type, heads)
         key_index, value_index = _shares(self.query_type, self.out_type)
         self.register_buffer("key_index", key_index, persistent=False)
         self.register_buffer("value_index", value_index, persistent=False)
         self.register_buffer("value_heads", component_heads(self.out_type, heads), persistent=False)
-        self.register_buffer("key_heads", functional.one_hot(key_heads, heads), persistent=False)
 
     def forward(
         self,
@@ -102,17 +138,13 @@ class RayAttention(nn.Module):
         """
         if neighborhood is None:
             neighborhood = everything(x, y)
-        pairs = self.kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
+        query = self.query(checked_features(self.query, "query", query))
+        pairs = pair_geometry(self.kernel, x, y, features, neighborhood, unit)
         outputs = self.kernel(pairs, neighborhood.source(features), extras)
-        logits = self.logits(query, outputs.index_select(-1, self.key_index), neighborhood)
+        logits = self.logits(neighborhood.target(query), outputs.index_select(-1, self.key_index))
         logits = logits + self.logit_bias(pairs.features(), extras)
         values = outputs.index_select(-1, self.value_index)
         return self.mix(attend(logits, values, self.value_heads, neighborhood, weights))
-
-    def logits(self, query: Tensor, keys: Tensor, neighborhood: Neighborhood) -> Float[Tensor, "*pairs heads"]:
-        """Re<q_i, k_ij>/sqrt(d) of every head; with adjacent real and imaginary parts this is a plain dot product."""
-        heads = self.key_heads.to(keys.dtype)
-        return (neighborhood.target(self.query(query)) * keys) @ (heads / heads.sum(0).clamp_min(1).sqrt())
 
     def __repr__(self) -> str:
         return signature("RayAttention", self.in_type, self.query_type, out=self.out_type)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from raytrans.geometry.pairs import in_precision
 from raytrans.geometry.rays import Rays
 from raytrans.layers.kernel import Neighborhood, RayKernel
 from raytrans.layers.linear import AnyType, signature
@@ -13,11 +15,28 @@ from raytrans.shapes import Float
 
 def pair_units(unit: Tensor | float, neighborhood: Neighborhood) -> Tensor | float:
     """The unit of length laid on the pairs: a positive number, or a tensor (*targets) where scenes differ."""
-    if not isinstance(unit, Tensor):
-        if not unit > 0:
-            raise ValueError(f"unit: expected a positive length, got {unit}")
-        return unit
-    return neighborhood.target(unit) if unit.ndim else unit
+    if not bool((torch.as_tensor(unit) > 0).all()):
+        raise ValueError(f"unit: expected a positive length, got {unit}")
+    return neighborhood.target(unit) if isinstance(unit, Tensor) and unit.ndim else unit
+
+
+def checked_features(layer: nn.Module, name: str, features: Tensor) -> Tensor:
+    """The features themselves; ValueError where they are no tensor in the precision of the layer's weights."""
+    if not isinstance(features, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {type(features).__name__}")
+    expected = next((p.dtype for p in layer.parameters()), features.dtype)
+    if features.dtype != expected and not torch.is_autocast_enabled(features.device.type):
+        raise ValueError(f"{name}: expected the precision of the layer, {expected}, got {features.dtype}")
+    return features
+
+
+def pair_geometry(
+    kernel: nn.Module, x: Elements, y: Elements, features: Tensor, neighborhood: Neighborhood, unit: Tensor | float
+):
+    """Geometry of all pairs, computed in the precision of the rays (cameras give float64), then in that of features."""
+    checked_features(kernel, "features", features)
+    pairs = kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
+    return in_precision(pairs, features.dtype)
 
 
 def everything(x: Elements, y: Elements) -> Gathered:
@@ -41,7 +60,7 @@ def convolve(
     x, y are rays, points or directions with batch shapes `neighborhood.targets` and `.sources`, extras (*pairs, e) are
     further invariants. Written once for every kernel.
     """
-    pairs = kernel.pairs(neighborhood.target(x), neighborhood.source(y), pair_units(unit, neighborhood))
+    pairs = pair_geometry(kernel, x, y, features, neighborhood, unit)
     laid = neighborhood.source(features)
     weights = 1 / neighborhood.count(features) if weights is None else weights.to(features.dtype)
     return kernel.summed(pairs, laid, neighborhood, weights, extras)

@@ -20,6 +20,20 @@ def _each(elements: Elements, function: Callable[[Tensor], Tensor]) -> Elements:
     return elements.map(function) if isinstance(elements, Rays) else function(elements)
 
 
+def _batch(elements: Elements) -> torch.Size:
+    return elements.shape if isinstance(elements, Rays) else elements.shape[:-1]
+
+
+def _apart(x: Elements, y: Elements, unit: float) -> Tensor:
+    """How far apart elements are: sqrt(angle^2 + (distance/unit)^2) of rays, else the distance."""
+    if isinstance(x, Rays) and isinstance(y, Rays):
+        return torch.hypot(angle(x, y), distance(x, y) / unit)
+    if isinstance(x, Rays) or isinstance(y, Rays):
+        rays, points = (x, y) if isinstance(x, Rays) else (y, x)
+        return torch.linalg.cross(*torch.broadcast_tensors(points - rays.anchor, rays.direction)).norm(dim=-1)
+    return (x - y).norm(dim=-1)
+
+
 def _check(name: str, elements: Elements, expected: tuple[int, ...]) -> None:
     if tuple(elements.shape[: len(expected)]) != expected:
         raise ValueError(f"{name}: expected leading shape {expected}, got shape {tuple(elements.shape)}")
@@ -64,22 +78,25 @@ class Gathered:
         return cls(index.shape[:-1], sources, index.shape[-1], index, 0)
 
     @classmethod
-    def nearest(cls, x: Rays, y: Rays, count: int, unit: float = 1.0, chunk: int = 1 << 20) -> "Gathered":
-        """The `count` rays of y nearest to each ray of x by sqrt(angle^2 + (distance/unit)^2).
+    def nearest(cls, x: Elements, y: Elements, count: int, unit: float = 1.0, chunk: int = 1 << 20) -> "Gathered":
+        """The `count` elements of y nearest to each of x: rays by sqrt(angle^2 + (distance/unit)^2), else by distance.
 
         The choice is discrete, has no gradient, and is the same in every world frame except where scores tie.
         """
-        flat, targets = y.reshape(-1), x.reshape(-1)
-        if not 0 < count <= len(flat):
-            raise ValueError(f"count: expected 1 to {len(flat)}, the number of sources, got {count}")
-        step, found = max(1, chunk // len(flat)), []
+        x_shape, y_shape = (_batch(e) for e in (x, y))
+        flat, targets = (
+            _each(e, lambda v, s=s: v.reshape(-1, *v.shape[len(s) :])) for e, s in ((y, y_shape), (x, x_shape))
+        )
+        sources = y_shape.numel()
+        if not 0 < count <= sources:
+            raise ValueError(f"count: expected 1 to {sources}, the number of sources, got {count}")
+        step, found = max(1, chunk // sources), []
         with torch.no_grad():
-            for start in range(0, len(targets), step):
-                part = targets[start : start + step, None]
-                score = torch.hypot(angle(part, flat), distance(part, flat) / unit)
-                found.append(score.topk(count, largest=False).indices)
+            for start in range(0, x_shape.numel(), step):
+                part = _each(targets, lambda v, start=start: v[start : start + step, None])
+                found.append(_apart(part, flat, unit).topk(count, largest=False).indices)
         index = torch.cat(found) if found else torch.zeros(0, count, dtype=torch.long, device=x.device)
-        return cls.from_index(index.reshape(*x.shape, count), y.shape)
+        return cls.from_index(index.reshape(*x_shape, count), y_shape)
 
     @property
     def pairs(self) -> tuple[int, ...]:
@@ -120,7 +137,7 @@ class Gathered:
 
         Weights may be a mask. A target whose weights are all zero gets zeros.
         """
-        if weights is None:
+        if weights is None or not self.size:
             return torch.softmax(logits, -2)
         weights = weights.to(logits.dtype)[..., None]
         top = logits.detach().masked_fill(weights <= 0, -torch.inf).amax(-2, keepdim=True)

@@ -15,6 +15,19 @@ def _invariants(field_type: AnyType) -> int:
     return sum(block.multiplicity for block in field_type.blocks if block.invariant)
 
 
+def channel_invariants(
+    field_type: AnyType, features: Float[Tensor, "*batch dim"], eps: float = 1e-5
+) -> Float[Tensor, "*batch channels"]:
+    """One invariant of every channel: an invariant itself, sqrt(|z|^2 + eps) of any other, with gradients at z = 0."""
+    parts = []
+    for block in field_type.blocks:
+        part = features[..., block.slice]
+        if not block.invariant:
+            part = (part.unflatten(-1, (block.multiplicity, block.width)).square().sum(-1) + eps).sqrt()
+        parts.append(part)
+    return torch.cat(parts, -1)
+
+
 class TypedNorm(nn.Module):
     """Layer norm per type: invariants (f - mean)/std, other types z / rms of |z| over the channels of that type.
 
@@ -69,8 +82,7 @@ class Gate(nn.Module):
             return functional.silu(invariants)
         blocks = [b for b in self.in_type.blocks if not b.invariant]
         parts = [features[..., b.slice].unflatten(-1, (-1, b.width)) for b in blocks]
-        norms = [(p.square().sum(-1) + self.eps).sqrt() for p in parts]
-        gates = torch.sigmoid(self.gates(torch.cat([invariants, *norms], -1)))
+        gates = torch.sigmoid(self.gates(channel_invariants(self.in_type, features, self.eps)))
         gates = gates.split([b.multiplicity for b in blocks], -1)
         gated = [(p * g[..., None]).flatten(-2) for p, g in zip(parts, gates, strict=True)]
         return torch.cat([functional.silu(invariants), *gated], -1)

@@ -82,7 +82,10 @@ class ViewStage(nn.Module):
 
 
 class ViewLayer(nn.Module):
-    """One layer of attention over the source axis (the first one), followed by a feed-forward block."""
+    """One layer of attention over the source axis (the first one), followed by a feed-forward block.
+
+    `RayAttention` with difference logits, on tokens that are invariants, fused for sources along the first axis.
+    """
 
     def __init__(self, hidden: int, heads: int):
         super().__init__()
@@ -94,11 +97,15 @@ class ViewLayer(nn.Module):
         self.out = nn.Linear(hidden, hidden)
         self.feed = mlp(hidden, hidden, hidden)
 
-    def forward(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def attended(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_j softmax_j(W relu(k_j - q) + bias_j) v_j (*b, hidden), and the softmax (n, *b, heads)."""
         difference = self.to_key(x) - self.to_query(self.norm(query))
         attention = torch.softmax(self.to_logit(F.relu(difference)) + bias, 0)
         value = self.to_value(x).unflatten(-1, (self.heads, -1))
-        mixed = (attention[..., None] * value).sum(0).flatten(-2)
+        return (attention[..., None] * value).sum(0).flatten(-2), attention
+
+    def forward(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, attention = self.attended(query, x, bias)
         query = query + self.out(mixed)
         return query + self.feed(self.out_norm(query)), attention
 

@@ -118,10 +118,12 @@ def render_rays(
 ) -> Rendering:
     """Render any set of rays (*batch): `.color (*batch, 3)`, `.distance`, `.opacity`, `.spread` (*batch).
 
-    Samples start at `rays.origin`; another section (frame, anchor) changes nothing.
+    Samples start at `rays.origin`; another section (frame, anchor) changes nothing. Raises ValueError for rays that are
+    not finite, no unit directions or no rotations as frames.
     """
     if not isinstance(rays, Rays):
         raise ValueError(f"rays: expected Rays, got {type(rays).__name__}")
+    rays.check()
     flat = rays.reshape(-1)
     return _render(model, sources, rays.shape, lambda a, b: Query(flat[a:b]), Options(precision, background, chunk))
 

@@ -75,9 +75,16 @@ def load_model(path: Path) -> Renderer:
 
 
 def load(path: str | Path | None = None, device: torch.device | str | None = None) -> Renderer:
-    """The released model, or the one in the file (or folder holding `model.safetensors`) at `path`, on `device`."""
+    """The released model, or the one in the file (or folder holding `model.safetensors`) at `path`, on `device`.
+
+    Raises ValueError for a file that is no checkpoint of this version, or a device that is not there.
+    """
     path = RELEASED if path is None else Path(path)
-    return load_model(path / "model.safetensors" if path.is_dir() else path).to(device or "cpu")
+    model = load_model(path / "model.safetensors" if path.is_dir() else path)
+    try:
+        return model.to(device or "cpu")
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,6 +1,7 @@
 """Field types: text, layout, and the representation of turning a frame and sliding an anchor."""
 
 import cmath
+import math
 
 import pytest
 import torch
@@ -88,3 +89,16 @@ def test_matrix_is_an_orthogonal_representation():
     turned = field_type.transform(vector, a, s)
     torch.testing.assert_close(vector @ field_type.matrix(a, s).mT, turned, rtol=0, atol=1e-12)
     assert field_type.matrix(torch.zeros(4), 0.0).shape == (4, field_type.dim, field_type.dim)
+
+
+@pytest.mark.parametrize(
+    "counts", [{(1.5, 0): 2}, {(0, math.nan): 1}, {(1, math.inf): 1}, {1: 2}, {(1, 0): 1.5}, {(1, 0): -1}]
+)
+def test_counts_that_are_no_types_are_refused(counts):
+    with pytest.raises(ValueError, match="field type: expected"):
+        FieldType(counts)
+
+
+def test_a_frequency_beyond_all_numbers_is_refused():
+    with pytest.raises(ValueError, match="finite nu"):
+        FieldType("1x(1, 1e400)")

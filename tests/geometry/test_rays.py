@@ -120,3 +120,59 @@ def test_indexing_and_stacking_follow_tensors():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_points_of_any_number_type_make_rays():
+    rays = Rays.from_points([0, 0, 1], [[0, 0, 2], [3, 0, 0]])
+    assert rays.dtype == torch.get_default_dtype() and rays.shape == (2,)
+    assert rays.direction.tolist() == [[0, 0, 1], [1, 0, 0]]
+    mixed = Rays.from_points(torch.zeros(3), torch.ones(3, dtype=torch.float64))
+    assert mixed.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("origin", "direction", "reason"),
+    [
+        ([0.0, 0], [1.0, 0], r"origin: expected shape \(..., 3\), got \(2,\)"),
+        ([0.0, 0, 0], 1.0, r"direction: expected shape \(..., 3\), got \(\)"),
+        ([[0.0, 0, 0]] * 2, [[1.0, 0, 0]] * 3, r"broadcast, got origin \(2, 3\), direction \(3, 3\)"),
+    ],
+)
+def test_what_is_no_vector_is_refused(origin, direction, reason):
+    with pytest.raises(ValueError, match=reason):
+        Rays.from_points(origin, direction)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "translation", "reason"),
+    [
+        (torch.diag(torch.tensor([-1.0, 1, 1])), torch.zeros(3), "left-handed"),
+        (2 * torch.eye(3), torch.zeros(3), "rotation"),
+        (torch.full((3, 3), torch.nan), torch.zeros(3), "NaN"),
+        (torch.eye(3), torch.tensor([0.0, torch.nan, 0]), "translation: expected finite"),
+        (torch.eye(4), torch.zeros(3), r"expected shapes \(3, 3\), \(3,\), got \(4, 4\), \(3,\)"),
+    ],
+)
+def test_what_is_no_motion_is_refused(rotation, translation, reason):
+    rays = Rays.from_points(torch.zeros(2, 3), torch.randn(2, 3))
+    with pytest.raises(ValueError, match=reason):
+        rays.moved(rotation, translation)
+
+
+def test_rays_are_checked():
+    good = Rays.from_points(torch.randn(4, 3), torch.randn(4, 3)).in_section(1.0, 0.5)
+    good.check()
+    good[:0].check()
+    mirrored = good.frame * torch.tensor([-1.0, 1, 1])
+    turned = good.frame.roll(1, -1)
+    parts = good.direction, good.moment, good.frame, good.anchor
+    for name, value, reason in (
+        ("direction", 2 * good.direction, "unit length, got 2"),
+        ("moment", good.moment * torch.nan, "infinity in moment"),
+        ("frame", mirrored, "right-handed"),
+        ("frame", turned, "last column"),
+        ("anchor", good.anchor / 0, "infinity in anchor"),
+    ):
+        values = dict(zip(("direction", "moment", "frame", "anchor"), parts, strict=True)) | {name: value}
+        with pytest.raises(ValueError, match=f"^mine: .*{reason}"):
+            Rays(**values, origin=good.origin).check("mine")

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
-from raytrans.layers.attention import RayAttention, component_heads
+from raytrans.layers.attention import DifferenceLogits, RayAttention, component_heads
 from raytrans.layers.neighborhood import Gathered, PairList
 
 IN = FieldType("3x0 + 2x1 + 2x2 + 2x(1,0.7)")
@@ -34,8 +34,9 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-def test_change_of_section(stratum, pairs_at):
-    layer = RayAttention(IN, QUERY, OUT, heads=2)
+@pytest.mark.parametrize("logits", ["dot", "difference"])
+def test_change_of_section(stratum, pairs_at, logits):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -51,8 +52,9 @@ def test_change_of_section(stratum, pairs_at):
     assert relative(changed, OUT.transform(out, turn_x, slide_x)) < 1e-9
 
 
-def test_world_motion_and_scale(stratum, pairs_at):
-    layer = RayAttention(IN, QUERY, OUT, heads=2)
+@pytest.mark.parametrize("logits", ["dot", "difference"])
+def test_world_motion_and_scale(stratum, pairs_at, logits):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -113,6 +115,18 @@ def test_attention_is_the_softmax_loop(random_rays):
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
 
 
+def test_difference_logits_are_a_loop_over_channels():
+    layer = DifferenceLogits(QUERY, 2)
+    query, key = torch.randn(QUERY.dim), torch.randn(QUERY.dim)
+    q, blocks = _channels(QUERY, query)
+    k, _ = _channels(QUERY, key)
+    weight, expected = layer.mix.weight.detach().numpy(), np.zeros(2)
+    for c, block in enumerate(blocks):
+        size = max((k - q)[c].real, 0) if block.real else math.sqrt(abs((k - q)[c]) ** 2 + 1e-5)
+        expected += weight[:, c] * size
+    np.testing.assert_allclose(layer(query, key).detach().numpy(), expected, rtol=1e-12)
+
+
 def test_masks(random_rays):
     layer = RayAttention(IN, QUERY, OUT)
     x, y, query, features = random_rays(3), random_rays(5), torch.randn(3, QUERY.dim), torch.randn(5, IN.dim)
@@ -159,3 +173,26 @@ def test_says_its_types_and_refuses_nonsense():
     assert (layer.in_type, layer.query_type, layer.out_type) == tuple(map(FieldType, ("4x0+2x1", "2x0+1x1", "2x0")))
     with pytest.raises(ValueError, match="heads: expected at least 1, got 0"):
         RayAttention("1x0", "1x0", "1x0", heads=0)
+    with pytest.raises(ValueError, match="logits: expected one of dot, difference, got 'cosine'"):
+        RayAttention("1x0", "1x0", "1x0", logits="cosine")
+
+
+def test_precisions_that_do_not_fit_are_refused_and_rays_are_cast(random_rays):
+    layer = RayAttention("2x0 + 1x1", "2x0", "1x1").float()
+    x, y, query, features = random_rays(3), random_rays(5), torch.randn(3, 2), torch.randn(5, 4)
+    with pytest.raises(
+        ValueError, match="query: expected the precision of the layer, torch.float32, got torch.float64"
+    ):
+        layer(x, y, query, features)
+    with pytest.raises(ValueError, match="features: expected the precision"):
+        layer(x, y, query.float(), features)
+    out = layer(x, y, query.float(), features.float())
+    assert out.dtype == torch.float32 and x.dtype == torch.float64
+    torch.testing.assert_close(out.double(), layer.double()(x, y, query, features), rtol=0, atol=1e-5)
+
+
+def test_nothing_to_see_gives_zeros_with_and_without_weights(random_rays):
+    layer = RayAttention("2x0", "1x0", "2x0")
+    x, y, query, features = random_rays(3), random_rays(0), torch.randn(3, 1), torch.randn(0, 2)
+    for weights in (None, torch.zeros(3, 0)):
+        assert torch.equal(layer(x, y, query, features, weights=weights), torch.zeros(3, 2))

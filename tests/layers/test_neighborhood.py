@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from raytrans.geometry.pairs import angle, distance
+from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered, PairList
 
 
@@ -108,3 +110,26 @@ def test_mistakes_are_named(call, message):
 def test_nearest_refuses_more_than_there_are(random_rays):
     with pytest.raises(ValueError, match="count: expected 1 to 3"):
         Gathered.nearest(random_rays(2), random_rays(3), 4, 1.0)
+
+
+def test_nearest_points_and_rays_are_found_by_distance(random_rays):
+    points, targets, rays = torch.randn(4, 6, 3), torch.randn(5, 3), random_rays(7)
+    flat = points.reshape(-1, 3)
+    among = Gathered.nearest(targets, points, 3)
+    expected = cKDTree(flat.numpy()).query(targets.numpy(), 3)[1]
+    assert among.index.tolist() == expected.tolist() and among.sources == (4, 6)
+    to_lines = torch.stack(
+        [(flat - r.anchor - ((flat - r.anchor) @ r.direction)[:, None] * r.direction).norm(dim=-1) for r in rays]
+    )
+    assert Gathered.nearest(rays, points, 2).index.tolist() == to_lines.argsort(-1)[:, :2].tolist()
+    assert (
+        Gathered.nearest(points, rays, 2, chunk=10).index.reshape(-1, 2).tolist()
+        == to_lines.T.argsort(-1)[:, :2].tolist()
+    )
+
+
+def test_a_unit_that_is_no_length_is_refused(random_rays):
+    layer = RayConvolution("1x0", "1x0")
+    for unit in (0.0, -1.0, torch.tensor(0.0), torch.tensor(float("nan"))):
+        with pytest.raises(ValueError, match="unit: expected a positive length"):
+            layer(random_rays(2), random_rays(3), torch.randn(3, 1), unit=unit)

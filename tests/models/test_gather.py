@@ -6,10 +6,11 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.pairs import RayPairs
 from raytrans.geometry.rays import Rays
 from raytrans.geometry.rigid import random_rotation
+from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered
 from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs, sample_turn
-from raytrans.models.stages import ViewStage, pair_invariants
+from raytrans.models.stages import ViewLayer, ViewStage, pair_invariants
 
 F64 = torch.float64
 
@@ -165,6 +166,42 @@ def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources()
         slow = layer(rays, y, laid, Gathered.laid_out((5,), 3), relative.unit, attention[..., 0].T)
         torch.testing.assert_close(torch.view_as_real(typed[n][:, 0]).flatten(-2), slow, rtol=0, atol=1e-9)
         start += channels
+
+
+def test_the_view_stage_is_ray_attention_with_difference_logits():
+    """Tokens, their normed query and a constant 1 that carries the biases, as invariants on rays."""
+    hidden, heads, sources, targets = 8, 2, 3, 5
+    stage = ViewLayer(hidden, heads).double()
+    query, tokens = torch.randn(targets, hidden, dtype=F64), torch.randn(sources, targets, hidden, dtype=F64)
+    weight = torch.rand(sources, targets, dtype=F64)
+    fast, attention = stage.attended(query, tokens, weight.log()[..., None])
+    layer = RayAttention(
+        f"{hidden + 1}x0", f"{hidden + 1}x0", f"{hidden}x0", heads=heads, basis=1, logits="difference"
+    ).double()
+    dealt = torch.arange(hidden).unflatten(0, (heads, -1)).T.flatten()  # the layer deals channels to heads in turn
+    half = hidden // 2
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.kernel.radial.layers[-1].bias.fill_(1)
+        kernel, take = layer.kernel.weights[0][0], layer.query.weights[0]
+        kernel[:hidden, :half], kernel[hidden, :half] = stage.to_key.weight.T, stage.to_key.bias
+        kernel[:hidden, hidden + 1 :] = stage.to_value.weight.T[:, dealt]
+        kernel[hidden, hidden + 1 :] = stage.to_value.bias[dealt]
+        take[:hidden, :half], take[hidden, :half] = stage.to_query.weight.T, stage.to_query.bias
+        layer.logits.mix.weight[:, :half] = stage.to_logit.weight
+        torch.diagonal(layer.mix.weights[0]).fill_(1)
+    one = torch.ones(targets, 1, dtype=F64)
+    slow = layer(
+        target_rays(targets),
+        Rays.cat([target_rays(targets)[:, None]] * sources, 1),
+        torch.cat([stage.norm(query), one], -1),
+        torch.cat([tokens.movedim(0, 1), one[:, None].expand(-1, sources, -1)], -1),
+        Gathered.laid_out((targets,), sources),
+        weights=weight.T,
+    )
+    torch.testing.assert_close(slow, fast[:, dealt], rtol=0, atol=1e-9)
+    assert attention.shape == (sources, targets, heads) and slow.std() > 0.1
 
 
 def test_the_turn_alone_is_that_of_the_pair():

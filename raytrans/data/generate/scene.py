@@ -57,7 +57,8 @@ def generated_scene(
     .glb files of which one to three join the scene (needs trimesh and embreex). Random numbers are drawn on the CPU.
 
     Raises:
-        ValueError: unknown `kind`, `count` or a side below one, too few sizes, a mesh that cannot be read.
+        ValueError: negative `seed`, unknown `kind`, `count` or a side below one, too few sizes, a mesh that cannot be
+            read.
     """
     drawing = drawn(seed, kind, size, count, meshes)
     stage = Stage.build(drawing.layout, device)
@@ -82,6 +83,8 @@ def drawn(seed: int, kind: str, size: object, count: int, meshes: Sequence[str |
     """Draw a layout and cameras with a clear view of it; arguments as for `generated_scene`."""
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {sorted(_KINDS)}, got {kind!r}")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
     sizes = _checked_sizes(size, count, kind)
     streams = [np.random.default_rng([seed, _KINDS[kind], stream]) for stream in range(4)]
     shots = None
