@@ -4,7 +4,6 @@ import json
 from argparse import ArgumentParser
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,6 @@ from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
-from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
 
@@ -167,37 +165,6 @@ def test_a_table_lines_up():
     assert lines == ["name       value", "a          1.235", "long name      -"]
 
 
-def test_frames_of_differing_sizes_are_padded_in_the_middle():
-    frames = app.padded([np.full((2, 5, 3), 9, np.uint8), np.full((4, 3, 3), 7, np.uint8)])
-    assert {frame.shape for frame in frames} == {(4, 5, 3)}
-    assert frames[0][:, 0, 0].tolist() == [0, 9, 9, 0] and frames[1][0, :, 0].tolist() == [0, 7, 7, 7, 0]
-
-
-def test_an_earlier_rendering_leaves_no_frames_behind(place, tmp_path, capsys):
-    assert run(place, tmp_path, "--views", "all", "--max-size", "12") == 0
-    (tmp_path / "color/notes.txt").write_text("mine")
-    assert run(place, tmp_path, "--views", "orbit", "--frames", "2", "--max-size", "12") == 0
-    assert sorted(p.name for p in (tmp_path / "color").iterdir()) == ["0000.png", "0001.png", "notes.txt"]
-    assert len(list((tmp_path / "depth").iterdir())) == 4
-    assert "2 pictures 12 wide and 10 high" in capsys.readouterr().out
-
-
 def test_one_source_is_warned_about(place, tmp_path, capsys):
     assert run(place, tmp_path, "--sources", "1", "--max-size", "12") == 0
     assert "warning: depth cannot be found" in capsys.readouterr().out
-
-
-def test_depth_pictures_share_one_scale_of_surfaces(tmp_path):
-    near, far = np.full((4, 4), 2.0), np.full((4, 4), 5.0)
-    far[0, 0] = np.nan
-    scale = app.write_depth_pictures(tmp_path, [near, far])
-    assert (scale["depth_near"], scale["depth_far"]) == pytest.approx((2.0, 5.0))
-    first, second = (cv2.imread(str(tmp_path / f"depth/{i:04d}.png"))[..., ::-1] for i in (0, 1))
-    turbo = cv2.applyColorMap(np.array([[255, 0]], np.uint8), cv2.COLORMAP_TURBO)[0, :, ::-1]
-    assert (first == turbo[0]).all() and (second[1:] == turbo[1]).all() and not second[0, 0].any()
-
-
-def test_pictures_of_depth_leave_out_what_is_hardly_there():
-    values = torch.tensor([[1.0, 2.0]])
-    out = Rendering(torch.zeros(1, 2, 3), values, values, torch.tensor([[0.4, 0.6]]), values, depth=values)
-    np.testing.assert_array_equal(app.surface_depth(out), np.array([[np.nan, 2.0]], np.float32))
