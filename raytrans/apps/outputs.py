@@ -25,6 +25,7 @@ WHOLE = (CAMERAS, "summary.json", "video.mp4", UNFINISHED)  # cameras first: wit
 KINDS = ("color/{}.png", "depth/{}.npy", "depth/{}.png", "opacity/{}.npy", "spread/{}.npy")
 COLOR = re.compile(r"color/(\d{4,})\.png")
 SOLID = 0.5  # opacity from which a pixel shows a surface
+UNSURE = 0.25  # spread over distance beyond which a pixel shows a guess: most floaters, few true surfaces
 
 
 def number_of(index: int) -> str:
@@ -125,8 +126,9 @@ def write_frame(folder: Path, index: int, out: Rendering) -> np.ndarray:
 
 
 def surface_depth(out: Rendering) -> np.ndarray:
-    """Depth for pictures: NaN where less than half of a ray meets a surface."""
-    return torch.where(out.opacity < SOLID, torch.nan, out.depth).numpy().astype(np.float32)
+    """Depth for pictures: NaN where less than half of a ray meets a surface, or where its distance is a guess."""
+    hidden = (out.opacity < SOLID) | (out.spread > UNSURE * out.distance)
+    return torch.where(hidden, torch.nan, out.depth).numpy().astype(np.float32)
 
 
 def write_depth_pictures(folder: Path, depths: list[np.ndarray]) -> dict[str, float | None]:

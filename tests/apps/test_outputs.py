@@ -208,7 +208,8 @@ def test_depth_pictures_share_one_scale_of_surfaces(tmp_path):
     assert (first == turbo[0]).all() and (second[1:] == turbo[1]).all() and not second[0, 0].any()
 
 
-def test_pictures_of_depth_leave_out_what_is_hardly_there():
-    values = torch.tensor([[1.0, 2.0]])
-    out = Rendering(torch.zeros(1, 2, 3), values, values, torch.tensor([[0.4, 0.6]]), values, depth=values)
-    np.testing.assert_array_equal(outputs.surface_depth(out), np.array([[np.nan, 2.0]], np.float32))
+def test_pictures_of_depth_leave_out_what_is_hardly_there_or_guessed():
+    values, opacity = torch.tensor([[1.0, 2.0, 2.0, 2.0]]), torch.tensor([[0.4, 0.6, 0.6, 1.0]])
+    spread = torch.tensor([[0.0, 0.1, 0.9, 0.4]])
+    out = Rendering(torch.zeros(1, 4, 3), values, values, opacity, spread, depth=values)
+    np.testing.assert_array_equal(outputs.surface_depth(out), np.array([[np.nan, 2.0, np.nan, 2.0]], np.float32))
