@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from raytrans.apps import cli, outputs
+from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
@@ -20,10 +20,13 @@ from raytrans.geometry.paths import orbit, spiral
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import PRECISIONS, encode, render
+from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
 PATHS = {"orbit": orbit, "spiral": spiral}
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
+SHORTEST_VIDEO = 3  # seconds
+USUAL_RATE = 2500  # rays per second of one CPU core, from 8 sources, for the first guess of the time
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def parser() -> ArgumentParser:
         description="Render novel views and depth of a scene from its photographs. DIR receives color/0000.png, "
         "depth/0000.npy (float32 z-depth in the units of the scene, NaN where opacity is below 0.05), depth/0000.png "
         "(the same as colours, near red, far blue, one scale for all, black where less than half of a ray meets a "
-        "surface), opacity/0000.npy and spread/0000.npy (how uncertain the distance is, in the units of the scene), "
+        "surface or its distance is a guess), opacity/0000.npy, spread/0000.npy (standard deviation of the distance), "
         "video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) and summary.json. An earlier "
         "rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
@@ -86,8 +89,10 @@ def main(arguments: Namespace) -> int:
     check_outputs(arguments, capture.scene, len(targets))
     plan = planned(capture, targets)
     model = cli.load_model(arguments)
-    cli.say(opening(capture, targets))
-    frames, depths, rows = [], [], []
+    cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
+    cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
+    cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))
+    frames, depths, rows, begun = [], [], [], time.monotonic()
     for number, done in enumerate(rendered(model, capture, plan, arguments.precision)):
         cli.check_finite(done.out.color, arguments.checkpoint)
         rows.append({"number": number, **measured(capture, done)})
@@ -95,10 +100,9 @@ def main(arguments: Namespace) -> int:
             outputs.begin(arguments.out, len(targets))
         frames.append(outputs.write_frame(arguments.out, number, done.out))
         depths.append(outputs.surface_depth(done.out))
-        cli.say(progress(rows[-1], len(targets)))
+        cli.say(progress(rows, targets, time.monotonic() - begun))
     scale = outputs.write_depth_pictures(arguments.out, depths)
-    rate = PATH_RATE if targets[0].index is None else STILL_RATE
-    write_video(arguments.out / "video.mp4", outputs.padded(frames), rate)
+    write_video(arguments.out / "video.mp4", outputs.padded(frames), video_rate(targets))
     outputs.write_cameras(arguments.out, [target.camera for target in targets])
     values = {
         **summary(rows),
@@ -117,6 +121,7 @@ def main(arguments: Namespace) -> int:
     outputs.finish(arguments.out)
     cli.write_report(arguments.json, values)
     cli.say(closing(values, arguments.out))
+    cli.warn(remarks(rows, values))
     return 0
 
 
@@ -132,14 +137,15 @@ def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
         raise ValueError(f"--views: {cameras} would be written over; choose another --out")
 
 
-def opening(capture: Capture, targets: list[Target]) -> str:
-    """What is about to be done."""
-    camera, more = targets[0].camera, "" if len(targets) == 1 else "s"
-    sizes = f"{camera.width} wide and {camera.height} high"
-    lines = f"{capture.scene.path}: {len(targets)} picture{more} {sizes}, from up to {capture.count} source views each"
-    if min(capture.count, len(capture.scene) - 1) < 2:
-        lines += "\nwarning: depth cannot be found from one source view"
-    return lines
+def opening(capture: Capture, plan: list[tuple[Target, list[int]]], on_cpu: bool) -> str:
+    """What is about to be done, and on a CPU about how long it takes."""
+    cameras, most = [target.camera for target, _ in plan], max(len(sources) for _, sources in plan)
+    largest = max(cameras, key=lambda camera: camera.width * camera.height)
+    same = all((c.width, c.height) == (largest.width, largest.height) for c in cameras)
+    size = f"{'' if same else 'up to '}{largest.width}x{largest.height} pixels (width x height)"
+    counts = f"{len(plan)} picture{'s'[: len(plan) > 1]} of {size}, from {most} source view{'s'[: most > 1]} each"
+    seconds = sum(camera.width * camera.height for camera in cameras) / USUAL_RATE
+    return f"{capture.scene.path}: {counts}" + (f"; about {cli.duration(seconds)} on one core" if on_cpu else "")
 
 
 def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
@@ -185,7 +191,11 @@ def measured(capture: Capture, done: Rendered) -> dict[str, object]:
     row: dict[str, object] = {"view": index, "sources": done.sources, "height": camera.height, "width": camera.width}
     row |= {"encode_cpu_seconds": done.encoding, "render_cpu_seconds": done.rendering}
     row["opacity"] = done.out.opacity.mean().item()
-    return row if index is None else {**row, **errors(done.out, capture.image(index), capture.depth(index))}
+    if index is None:
+        return row
+    image = capture.image(index)
+    nearest = nearest_view(capture.views(done.sources), camera)
+    return {**row, **errors(done.out, image, capture.depth(index)), "psnr_nearest": psnr(nearest, image)}
 
 
 def errors(out: Rendering, image: Tensor, depth: Tensor | None) -> dict[str, float | None]:
@@ -202,7 +212,7 @@ def errors(out: Rendering, image: Tensor, depth: Tensor | None) -> dict[str, flo
 def summary(rows: list[dict]) -> dict[str, object]:
     """Means over the rendered views of what is known, and rays per CPU-second with the encoder's time left out."""
     values: dict[str, object] = {}
-    for name in ("psnr", "ssim", "depth_abs_rel", "depth_median"):
+    for name in ("psnr", "psnr_nearest", "ssim", "depth_abs_rel", "depth_median"):
         known = [row[name] for row in rows if row.get(name) is not None]
         values[name] = sum(known) / len(known) if known else None
     rays = sum(row["height"] * row["width"] for row in rows)
@@ -210,16 +220,39 @@ def summary(rows: list[dict]) -> dict[str, object]:
     return {**values, "rays": rays, "rays_per_second": rays / max(cpu["render_cpu_seconds"], 1e-9), **cpu}
 
 
-def progress(row: dict, total: int) -> str:
-    """One line about one rendering."""
-    parts = [f"{row['number'] + 1}/{total}", f"{row['height']}x{row['width']}"]
+def video_rate(targets: list[Target]) -> float:
+    """Frames per second: a few frames last long enough to be seen."""
+    rate = PATH_RATE if targets[0].index is None else STILL_RATE
+    return min(rate, len(targets) / SHORTEST_VIDEO)
+
+
+def progress(rows: list[dict], targets: list[Target], seconds: float) -> str:
+    """One line about the latest rendering, with the time that the others will take at the speed so far."""
+    row, pixels = rows[-1], [target.camera.height * target.camera.width for target in targets]
+    parts = [f"{len(rows)}/{len(targets)}", f"{row['width']}x{row['height']}"]
     parts += [] if row.get("psnr") is None else [f"view {row['view']}", f"{row['psnr']:.2f} dB"]
     parts += [] if row.get("depth_abs_rel") is None else [f"depth error {100 * row['depth_abs_rel']:.1f} %"]
-    return "  ".join([*parts, f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds"])
+    parts.append(f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds")
+    left = seconds * sum(pixels[len(rows) :]) / sum(pixels[: len(rows)])
+    return "  ".join([*parts, f"about {cli.duration(left)} left"] if left else parts)
 
 
 def closing(values: dict, folder: Path) -> str:
     """What to tell at the end."""
-    means = [f"{name} {values[name]:.4g}" for name in ("psnr", "ssim", "depth_abs_rel") if values[name] is not None]
+    known = {name: f"{values[name]:.4g}" for name in ("psnr", "ssim", "depth_abs_rel") if values[name] is not None}
+    if "psnr" in known:
+        known["psnr"] += f" (nearest source {values['psnr_nearest']:.4g})"
     speed = f"{values['rays_per_second']:.0f} rays per CPU-second, {values['peak_memory_bytes'] / 1e6:.0f} MB"
+    means = [f"{name} {value}" for name, value in known.items()]
     return "  ".join([*means, speed]) + f"\nwritten to {folder}"
+
+
+def remarks(rows: list[dict], values: dict) -> list[str]:
+    """What the numbers and pictures should not be taken for."""
+    tested = [row for row in rows if row["view"] is not None]
+    views, nearest = [row["view"] for row in tested], [row["psnr_nearest"] for row in tested]
+    return [
+        *advice.on_opacity([row["opacity"] for row in rows]),
+        *advice.on_duplicates(views, nearest),
+        *advice.on_quality(values["psnr"], values["psnr_nearest"]),
+    ]

@@ -4,6 +4,7 @@ import json
 from argparse import ArgumentParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
 
 COUNT = 10
+SHIPPED = Path(app.__file__).parents[2] / "scenes" / "blocks"
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,46 @@ def test_interruption_and_system_errors_have_their_status(capsys):
 def test_a_table_lines_up():
     lines = cli.table(("name", "value"), [("a", 1.23456), ("long name", None)]).split("\n")
     assert lines == ["name       value", "a          1.235", "long name      -"]
+
+
+def test_sizes_are_width_by_height_and_the_time_left_is_told(place, tmp_path, capsys):
+    assert run(place, tmp_path, "--max-size", "12", "--sources", "500") == 0
+    first, *progress = capsys.readouterr().out.splitlines()[:3]
+    assert "2 pictures of 12x10 pixels (width x height), from 8 source views each" in first and "on one core" in first
+    assert progress[0].startswith("1/2  12x10  view 0") and progress[0].endswith(" left")
+    assert progress[1].startswith("2/2  12x10  view 8") and "left" not in progress[1]
+
+
+def test_time_left_is_that_of_the_pixels_left():
+    camera = open_scene(SHIPPED).cameras[0]
+    targets = [app.Target(camera.resized(*size)) for size in ((10, 10), (10, 30), (20, 30))]
+    row = {"width": 10, "height": 10, "encode_cpu_seconds": 0.0, "render_cpu_seconds": 1.0}
+    assert app.progress([row], targets, 7.0).endswith("about 63 s left")
+    assert app.progress([row, row], targets, 400.0).endswith("about 10 min left")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (61, "61 s"), (150, "2 min"), (5400, "1.5 h")])
+def test_durations(seconds, text):
+    assert cli.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("views", "frames", "seconds"), [("orbit", 2, 3), ("holdout", 2, 3), ("orbit", 96, 4)])
+def test_a_video_is_long_enough_to_be_seen(place, tmp_path, views, frames, seconds):
+    assert run(place, tmp_path, "--views", views, "--frames", str(frames), "--max-size", "4") == 0
+    video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == frames
+    assert frames / video.get(cv2.CAP_PROP_FPS) == pytest.approx(seconds, rel=0.01)
+
+
+def test_the_nearest_source_stands_beside_the_rendering(place, tmp_path, capsys):
+    assert run(place, tmp_path) == 0
+    summary, scene, found = json.loads((tmp_path / "summary.json").read_text()), open_scene(place / "scene"), []
+    for index in (0, 8):
+        [nearest] = scene.nearest(scene.cameras[index], 1, exclude=[0, 8])
+        found.append(-10 * np.log10(((scene.image(index) - scene.image(nearest)).double() ** 2).mean().item()))
+    assert [row["psnr_nearest"] for row in summary["views"]] == pytest.approx(found)
+    assert summary["psnr_nearest"] == pytest.approx(np.mean(found))
+    assert f"(nearest source {np.mean(found):.4g})" in capsys.readouterr().out
 
 
 def test_one_source_is_warned_about(place, tmp_path, capsys):
