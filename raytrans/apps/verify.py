@@ -25,7 +25,8 @@ def parser() -> ArgumentParser:
         prog="verify",
         description="Measure what a rendering must not depend on: the world frame, its origin and scale, the order of "
         "the sources, the sections of rays, the roll of any camera. Renders one held-out view of SCENE many times, and "
-        "prints the largest relative change for every contract. The exit status is 1 when a contract is broken.",
+        "prints the largest relative change for every contract. The exit status is 1 when a contract is broken, and 2 "
+        "when nothing can be measured, as where all cameras share one place.",
     )
     text = "folder with a transforms.json, or the path of that file (default: a generated scene)"
     out.add_argument("scene", nargs="?", metavar="SCENE", help=text)
