@@ -27,6 +27,7 @@ COMPANY = 0.6  # radians between axes of cameras that a spiral takes together wh
 LEVEL = 0.1  # of the squared turn of x axes within a plane: how far out of it they may point and count as level
 LEAST_TURN = 1e-3  # mean squared sine between x axes below which they fix no plane
 STEEP = 0.3  # cosine between that plane's normal and the mean up vector below which cameras look along the normal
+ASLANT = 0.35  # sine off the vertical: steeper lines of sight turn quickly about themselves to stay level
 DOLLY = 1 / 3  # of the cameras' extent along the line of sight that a spiral uses: more changes the subject's size
 COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
 
@@ -144,11 +145,25 @@ def spiral(cameras: Cameras, frames: int) -> Cameras:
     if _one_place(centers):  # without extent of the rig no distance shows in the path
         return _path(cameras, _facing(middle.expand(frames, 3), _mean_direction(pose[:, :3, 2])[None], up, spare))
     ahead = focus(cameras) - middle
-    mean = _facing(middle[None], ahead[None], up, spare)[0, :3, :3]
-    radius = ((centers - middle) @ mean).abs().quantile(0.9, dim=0) * torch.tensor([1, 1, DOLLY], dtype=torch.float64)
     t = torch.arange(frames, dtype=torch.float64) * (4 * math.pi / frames)
-    offset = (radius * torch.stack([t.cos(), -t.sin(), -(0.5 * t).sin()], -1)) @ mean.mT
+    offset = _spiral_offsets(centers - middle, ahead, up, spare, t)
+    if not _upright(ahead - offset, ahead, up):
+        # near the point straight above, a level horizon turns around; that of the mean up vector does not
+        up = _mean_direction(-pose[:, :3, 1])
+        offset = _spiral_offsets(centers - middle, ahead, up, spare, t)
     return _path(cameras, _facing(middle + offset, ahead - offset, up, spare))
+
+
+def _spiral_offsets(places: Tensor, ahead: Tensor, up: Tensor, spare: Tensor, t: Tensor) -> Float[Tensor, "frames 3"]:
+    mean = _facing(torch.zeros_like(ahead)[None], ahead[None], up, spare)[0, :3, :3]
+    radius = (places @ mean).abs().quantile(0.9, dim=0) * torch.tensor([1, 1, DOLLY], dtype=torch.float64)
+    return (radius * torch.stack([t.cos(), -t.sin(), -(0.5 * t).sin()], -1)) @ mean.mT
+
+
+def _upright(lines: Float[Tensor, "frames 3"], ahead: Tensor, up: Tensor) -> bool:
+    """Whether every line of sight keeps `ASLANT` of its length level, towards the side of `ahead`."""
+    level = ahead - (ahead @ up) * up
+    return bool((lines @ level > ASLANT * lines.norm(dim=-1) * level.norm()).all())
 
 
 def interpolated(cameras: Cameras, frames: int) -> Cameras:

@@ -249,6 +249,18 @@ def test_the_horizon_of_cameras_held_by_hand_is_nearly_level():
     assert math.degrees(float(pose[:, 2, 0].abs().max())) < 2
 
 
+@pytest.mark.parametrize("elevation", [0.3, 0.7, 0.9, 1.1, 1.3])
+def test_a_spiral_never_turns_its_pictures_around(elevation):
+    random = np.random.default_rng(5)
+    # a cap of directions, which reaches beyond the point straight above
+    middle, side = on_sphere(0.0, elevation, 1.0), on_sphere(0.0, elevation - np.pi / 2, 1.0)
+    spread = random.uniform(-0.55, 0.55, (2, 40, 1))
+    places = middle + spread[0] * side + spread[1] * np.array([0.0, 1.0, 0.0])
+    right = spiral(cameras_at(3 * places / np.linalg.norm(places, axis=-1, keepdims=True)), 120).world_from_camera
+    right = right[:, :3, 0]
+    assert math.degrees(float(angle(right, right.roll(-1, 0)).max())) < 9
+
+
 def test_a_path_of_cameras_that_look_straight_down_keeps_their_up():
     path = orbit(RIGS["nadir"], 20).world_from_camera
     assert float(-path[:, 1, 1].max()) > 0.5
