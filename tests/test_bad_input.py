@@ -96,11 +96,24 @@ FRAMES = {
     "no positive near": ({"near": 0.0, "far": 2.0}, "positive near, got 0.0"),
     "NaN pose": ({"transform_matrix": [[math.nan] * 4] * 4}, "finite transform_matrix"),
     "no pose": ({"transform_matrix": None}, "transform_matrix (4, 4), got none"),
+    "wrong entry": (
+        {"transform_matrix": np.diag([9.0, 1, 1, 1]).tolist()},
+        "expected a rotation within 0.001, got one off by 8",
+    ),
+    "wrong entry that mirrors": ({"transform_matrix": np.diag([-9.0, 1, 1, 1]).tolist()}, "got one off by 8"),
+    "left-handed": ({"transform_matrix": np.diag([-1.0, 1, 1, 1]).tolist()}, "got a left-handed one (-1)"),
     "negative focal length": ({"fl_y": -3}, "positive focal length fl_y, got -3"),
     "number for a mask": ({"mask_path": 3}, "name of a mask file, got 3"),
     "list for a depth map": ({"depth_file_path": ["d.png"]}, "name of a depth file, got ['d.png']"),
     "name too long": ({"file_path": "a" * 5000}, "is no file name"),
 }
+
+
+@pytest.mark.parametrize("key", ["transform_matix", "transformation_matrix", "transform", "Transform_Matrix"])
+def test_a_pose_under_nearly_the_right_name_is_found(place, scene, tmp_path, capsys, key):
+    file = scene / "transforms.json"
+    file.write_text(file.read_text().replace("transform_matrix", key))
+    refused(capsys, render(place, scene, tmp_path / "out"), "frame 0", f"got none (is it {key}?)")
 
 
 @pytest.mark.parametrize("case", FRAMES)

@@ -53,6 +53,7 @@ DISTRIBUTIONS = {
 }
 # Used where the user has them, never required.
 OPTIONAL = {"pytorch3d", "wandb"}
+OURS = {"raytrans", "tests", "tools", "start", "conftest"}
 
 
 def part_of(module: str) -> str:
@@ -209,7 +210,7 @@ def third_party(folder: str) -> dict[str, str]:
     for file in sorted((ROOT / folder).rglob("*.py")):
         for _, target in imported(ast.parse(file.read_text()), "raytrans.x"):
             name = target.split(".")[0]
-            if name not in sys.stdlib_module_names | OPTIONAL | {"raytrans", "tests", "tools", "conftest"}:
+            if name not in sys.stdlib_module_names | OPTIONAL | OURS:
                 found[DISTRIBUTIONS.get(name, name)] = str(file.relative_to(ROOT))
     return found
 

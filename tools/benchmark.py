@@ -1,9 +1,6 @@
 """Measure speed and memory."""
 
-import sys
-
-from raytrans.apps.benchmark import main, parser
-from raytrans.apps.cli import run
+from start import start
 
 if __name__ == "__main__":
-    sys.exit(run(main, parser()))
+    start("benchmark")

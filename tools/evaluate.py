@@ -1,9 +1,6 @@
 """Measure renderings of held-out views against three baselines."""
 
-import sys
-
-from raytrans.apps.cli import run
-from raytrans.apps.evaluate import main, parser
+from start import start
 
 if __name__ == "__main__":
-    sys.exit(run(main, parser()))
+    start("evaluate")

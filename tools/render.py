@@ -1,9 +1,6 @@
 """Render novel views and depth of a captured scene."""
 
-import sys
-
-from raytrans.apps.cli import run
-from raytrans.apps.render import main, parser
+from start import start
 
 if __name__ == "__main__":
-    sys.exit(run(main, parser()))
+    start("render")

@@ -1,9 +1,6 @@
 """Train a model on many scenes."""
 
-import sys
-
-from raytrans.apps.cli import run
-from raytrans.apps.train import main, parser
+from start import start
 
 if __name__ == "__main__":
-    sys.exit(run(main, parser()))
+    start("train")

@@ -47,7 +47,8 @@ class Capture:
             of = "" if own is None else f" view {own}"
             held = len(self.scene.split("holdout"))
             counts = f"{len(self.scene)} in all, {held} held out"
-            raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts})")
+            wayout = "; open the folder of the scene, not the file of one split" if held == len(self.scene) else ""
+            raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts}){wayout}")
         exclude = [i for i in range(len(self.scene)) if i not in usable]
         return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
 

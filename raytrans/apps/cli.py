@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
         raise ValueError(message)
 
     parser.error = refuse
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_named_warning)
+    logging.basicConfig(format="%(prefix)s%(message)s", handlers=[handler])
     logging.getLogger("raytrans").setLevel(logging.INFO)
     try:
         return main(parser.parse_args(argv))
@@ -51,6 +53,12 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
         if not _memory_is_short(error):
             raise
         return _complain(parser, f"out of memory ({error}); try smaller images", MISTAKE)
+
+
+def _named_warning(record: logging.LogRecord) -> bool:
+    """Warnings say that they are; what is only told stands alone."""
+    record.prefix = "warning: " if record.levelno >= logging.WARNING else ""
+    return True
 
 
 def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
@@ -71,6 +79,19 @@ def say(text: str = "") -> None:
     """Write a line for the person at the terminal, at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Write warnings for the person at the terminal, one a line."""
+    for line in lines:
+        say(f"warning: {line}")
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: 40 s, 12 min, 1.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def positive_int(text: str) -> int:

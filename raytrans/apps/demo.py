@@ -8,17 +8,8 @@ import torch
 
 from raytrans.apps import cli
 from raytrans.apps.captures import Capture
-from raytrans.apps.render import (
-    Rendered,
-    Target,
-    errors,
-    padded,
-    rendered,
-    surface_depth,
-    write_cameras,
-    write_depth_pictures,
-    write_frame,
-)
+from raytrans.apps.outputs import padded, surface_depth, write_cameras, write_depth_pictures, write_frame
+from raytrans.apps.render import Rendered, Target, errors, planned, rendered
 from raytrans.data.readers import open_scene
 from raytrans.equivariance import Report, check_model
 from raytrans.export.files import depth_colors, write_video
@@ -88,7 +79,7 @@ def show_views(model: Renderer, capture: Capture, page: Page) -> list[dict]:
     page.heading("Views that the model was not given")
     holdout = capture.scene.split("holdout")[:VIEWS]
     targets, rows = [Target(capture.camera(i), i) for i in holdout], []
-    for done in rendered(model, capture, targets):
+    for done in rendered(model, capture, planned(capture, targets)):
         rows.append(_measured_view(capture, done))
         _show_view(capture, done, page)
         cli.say("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items() if value is not None))
@@ -136,9 +127,10 @@ def show_orbit(model: Renderer, capture: Capture, page: Page, folder: Path) -> d
     """A closed path as a video of colours beside depths; the frames go to a folder that is a scene again."""
     page.heading("An orbit")
     cameras = [capture.fitted(camera) for camera in orbit(capture.scene.cameras, FRAMES)]
+    plan = planned(capture, [Target(camera) for camera in cameras])
     frames, depths, rays, cpu = [], [], 0, 0.0
     start = time.monotonic()
-    for number, done in enumerate(rendered(model, capture, [Target(camera) for camera in cameras])):
+    for number, done in enumerate(rendered(model, capture, plan)):
         frames.append(write_frame(folder / "orbit", number, done.out))
         depths.append(surface_depth(done.out))
         rays, cpu = rays + done.out.opacity.numel(), cpu + done.rendering

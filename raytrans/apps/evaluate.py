@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytrans.apps import cli
+from raytrans.apps import advice, cli
 from raytrans.apps.captures import Capture
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
@@ -115,6 +115,10 @@ def main(arguments: Namespace) -> int:
         cases = set_cases(name) if scene is None else scene_cases(Capture(scene, arguments.sources, arguments.max_size))
         results += evaluated(model, name, cases, arguments, triples)
     cli.say(report(results))
+    for one in results:
+        if one["protocol"] == arguments.protocol[0]:
+            views, nearest = zip(*((row["view"], row["nearest"]["psnr"]) for row in one["views"]), strict=True)
+            cli.warn(f"{one['scene']}: {line}" for line in advice.on_duplicates(views, nearest))
     values = {
         "scenes": results,
         "seed": arguments.seed,

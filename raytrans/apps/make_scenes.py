@@ -1,12 +1,15 @@
 """Write the scenes that ship with the repository, and their contact sheet."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
 
+from raytrans.apps import cli
 from raytrans.data.generate import GeneratedScene, generated_scene
 from raytrans.export.files import depth_colors, write_depth_png, write_png, write_transforms
 
+FOLDER = Path(__file__).resolve().parents[2] / "scenes"
 VIEWS = 16
 SIDES = ((128, 128), (96, 144), (144, 96), (113, 151), (160, 112), (90, 120), (128, 171), (140, 105))
 """Sizes (H, W) of the scene that mixes them, twice over."""
@@ -17,6 +20,23 @@ SHIPPED = {
     "sculpture": dict(seed=3056, kind="full", size=SIDES * 2),
 }
 """Folder -> arguments of `generated_scene`."""
+
+
+def parser() -> ArgumentParser:
+    """Command line of `tools/make_scenes.py`."""
+    out = ArgumentParser(
+        prog="make_scenes",
+        description="Draw the scenes that ship in scenes/ again, the same to the last bit on one machine.",
+    )
+    text = "folder to write to (default: the repository's scenes)"
+    out.add_argument("--out", type=cli.output_folder, default=FOLDER, metavar="DIR", help=text)
+    return out
+
+
+def main(arguments: Namespace) -> int:
+    """Draw as the command line says; the exit status."""
+    make_scenes(arguments.out)
+    return 0
 
 
 def make_scenes(folder: str | Path) -> None:

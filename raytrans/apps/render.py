@@ -6,33 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from raytrans.apps import cli
+from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
-from raytrans.export.files import (
-    depth_colors,
-    depth_range,
-    write_json,
-    write_npy,
-    write_png,
-    write_transforms,
-    write_video,
-)
+from raytrans.data.scene import Scene
+from raytrans.export.files import write_json, write_video
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import orbit, spiral
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import PRECISIONS, encode, render
+from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
 PATHS = {"orbit": orbit, "spiral": spiral}
-SOLID = 0.5  # opacity from which a pixel shows a surface
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
+SHORTEST_VIDEO = 3  # seconds
+USUAL_RATE = 2500  # rays per second of one CPU core, from 8 sources, for the first guess of the time
 
 
 @dataclass(frozen=True)
@@ -61,8 +55,9 @@ def parser() -> ArgumentParser:
         description="Render novel views and depth of a scene from its photographs. DIR receives color/0000.png, "
         "depth/0000.npy (float32 z-depth in the units of the scene, NaN where opacity is below 0.05), depth/0000.png "
         "(the same as colours, near red, far blue, one scale for all, black where less than half of a ray meets a "
-        "surface), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) and summary.json. "
-        "Numbered pictures that an earlier rendering left in DIR are removed.",
+        "surface or its distance is a guess), opacity/0000.npy, spread/0000.npy (standard deviation of the distance), "
+        "video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) and summary.json. An earlier "
+        "rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
     out.add_argument("scene", metavar="SCENE", help="folder with a transforms.json, or the path of that file")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
@@ -89,26 +84,29 @@ def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
-    check_no_capture(arguments.out)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     targets = chosen_targets(capture, arguments.views, arguments.frames)
+    check_outputs(arguments, capture.scene, len(targets))
+    plan = planned(capture, targets)
     model = cli.load_model(arguments)
-    cli.say(opening(capture, targets))
-    frames, depths, rows = [], [], []
-    for number, done in enumerate(rendered(model, capture, targets, arguments.precision)):
+    cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
+    cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
+    cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))
+    frames, depths, rows, begun = [], [], [], time.monotonic()
+    for number, done in enumerate(rendered(model, capture, plan, arguments.precision)):
         cli.check_finite(done.out.color, arguments.checkpoint)
-        if number == 0:
-            remove_frames(arguments.out)
         rows.append({"number": number, **measured(capture, done)})
-        frames.append(write_frame(arguments.out, number, done.out))
-        depths.append(surface_depth(done.out))
-        cli.say(progress(rows[-1], len(targets)))
-    write_cameras(arguments.out, [target.camera for target in targets])
-    rate = PATH_RATE if targets[0].index is None else STILL_RATE
-    write_video(arguments.out / "video.mp4", padded(frames), rate)
+        if number == 0:
+            outputs.begin(arguments.out, len(targets))
+        frames.append(outputs.write_frame(arguments.out, number, done.out))
+        depths.append(outputs.surface_depth(done.out))
+        cli.say(progress(rows, targets, time.monotonic() - begun))
+    scale = outputs.write_depth_pictures(arguments.out, depths)
+    write_video(arguments.out / "video.mp4", outputs.padded(frames), video_rate(targets))
+    outputs.write_cameras(arguments.out, [target.camera for target in targets])
     values = {
         **summary(rows),
-        **write_depth_pictures(arguments.out, depths),
+        **scale,
         "seconds": time.monotonic() - start,
         "peak_memory_bytes": cli.peak_memory(),
         **cli.checkpoint_facts(arguments.checkpoint),
@@ -120,32 +118,34 @@ def main(arguments: Namespace) -> int:
         "views": rows,
     }
     write_json(arguments.out / "summary.json", values)
+    outputs.finish(arguments.out)
     cli.write_report(arguments.json, values)
     cli.say(closing(values, arguments.out))
+    cli.warn(remarks(rows, values))
     return 0
 
 
-def check_no_capture(folder: Path) -> None:
-    """Refuse to write over the `transforms.json` of a capture; that of an earlier rendering may go."""
-    if (folder / "transforms.json").exists() and not (folder / "color" / "0000.png").exists():
-        raise ValueError(f"--out: {folder} holds a capture, whose transforms.json would be lost; choose another folder")
+def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
+    """Refuse outputs that would mix with the scene, or write over it, over another capture, or over the cameras."""
+    files = outputs.scene_files(scene, Path(arguments.scene).expanduser())
+    outputs.check_folder(arguments.out, files, count)
+    report = arguments.json
+    if report is not None and report.exists() and any(report.samefile(file) for file in files if file.exists()):
+        raise ValueError(f"--json: {report} is a file of the scene; choose another file")
+    cameras, old = Path(arguments.views), arguments.out / outputs.CAMERAS
+    if cameras.is_file() and old.is_file() and cameras.samefile(old):
+        raise ValueError(f"--views: {cameras} would be written over; choose another --out")
 
 
-def remove_frames(folder: Path) -> None:
-    """Remove the numbered pictures that an earlier rendering left in the folder."""
-    for old in (*folder.glob("color/[0-9]*.png"), *folder.glob("depth/[0-9]*.png"), *folder.glob("depth/[0-9]*.npy")):
-        if old.stem.isdigit():
-            old.unlink()
-
-
-def opening(capture: Capture, targets: list[Target]) -> str:
-    """What is about to be done."""
-    camera, more = targets[0].camera, "" if len(targets) == 1 else "s"
-    sizes = f"{camera.width} wide and {camera.height} high"
-    lines = f"{capture.scene.path}: {len(targets)} picture{more} {sizes}, from up to {capture.count} source views each"
-    if min(capture.count, len(capture.scene) - 1) < 2:
-        lines += "\nwarning: depth cannot be found from one source view"
-    return lines
+def opening(capture: Capture, plan: list[tuple[Target, list[int]]], on_cpu: bool) -> str:
+    """What is about to be done, and on a CPU about how long it takes."""
+    cameras, most = [target.camera for target, _ in plan], max(len(sources) for _, sources in plan)
+    largest = max(cameras, key=lambda camera: camera.width * camera.height)
+    same = all((c.width, c.height) == (largest.width, largest.height) for c in cameras)
+    size = f"{'' if same else 'up to '}{largest.width}x{largest.height} pixels (width x height)"
+    counts = f"{len(plan)} picture{'s'[: len(plan) > 1]} of {size}, from {most} source view{'s'[: most > 1]} each"
+    seconds = sum(camera.width * camera.height for camera in cameras) / USUAL_RATE
+    return f"{capture.scene.path}: {counts}" + (f"; about {cli.duration(seconds)} on one core" if on_cpu else "")
 
 
 def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
@@ -165,11 +165,15 @@ def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
     return [Target(capture.fitted(camera)) for camera in read_cameras(Path(views))]
 
 
+def planned(capture: Capture, targets: list[Target]) -> list[tuple[Target, list[int]]]:
+    """The targets with the views that each is rendered from; ValueError where none is left for one of them."""
+    return [(target, capture.sources(target.camera, target.index)) for target in targets]
+
+
 def rendered(
-    model: Renderer, capture: Capture, targets: list[Target], precision: str = "float32"
+    model: Renderer, capture: Capture, plan: list[tuple[Target, list[int]]], precision: str = "float32"
 ) -> Iterator[Rendered]:
     """Render the targets one after the other; neighbours with the same sources share their encoding."""
-    plan = [(target, capture.sources(target.camera, target.index)) for target in targets]
     encoded, before = None, None
     for target, sources in plan:
         start = time.process_time()
@@ -187,7 +191,11 @@ def measured(capture: Capture, done: Rendered) -> dict[str, object]:
     row: dict[str, object] = {"view": index, "sources": done.sources, "height": camera.height, "width": camera.width}
     row |= {"encode_cpu_seconds": done.encoding, "render_cpu_seconds": done.rendering}
     row["opacity"] = done.out.opacity.mean().item()
-    return row if index is None else {**row, **errors(done.out, capture.image(index), capture.depth(index))}
+    if index is None:
+        return row
+    image = capture.image(index)
+    nearest = nearest_view(capture.views(done.sources), camera)
+    return {**row, **errors(done.out, image, capture.depth(index)), "psnr_nearest": psnr(nearest, image)}
 
 
 def errors(out: Rendering, image: Tensor, depth: Tensor | None) -> dict[str, float | None]:
@@ -204,7 +212,7 @@ def errors(out: Rendering, image: Tensor, depth: Tensor | None) -> dict[str, flo
 def summary(rows: list[dict]) -> dict[str, object]:
     """Means over the rendered views of what is known, and rays per CPU-second with the encoder's time left out."""
     values: dict[str, object] = {}
-    for name in ("psnr", "ssim", "depth_abs_rel", "depth_median"):
+    for name in ("psnr", "psnr_nearest", "ssim", "depth_abs_rel", "depth_median"):
         known = [row[name] for row in rows if row.get(name) is not None]
         values[name] = sum(known) / len(known) if known else None
     rays = sum(row["height"] * row["width"] for row in rows)
@@ -212,53 +220,39 @@ def summary(rows: list[dict]) -> dict[str, object]:
     return {**values, "rays": rays, "rays_per_second": rays / max(cpu["render_cpu_seconds"], 1e-9), **cpu}
 
 
-def write_frame(folder: Path, number: int, out: Rendering) -> np.ndarray:
-    """Write colours and depth of one rendering; the colours as uint8, for the video."""
-    write_png(folder / f"color/{number:04d}.png", out.color.clamp(0, 1))
-    write_npy(folder / f"depth/{number:04d}.npy", out.depth.numpy().astype(np.float32))
-    return (out.color.clamp(0, 1) * 255).round().byte().numpy()
+def video_rate(targets: list[Target]) -> float:
+    """Frames per second: a few frames last long enough to be seen."""
+    rate = PATH_RATE if targets[0].index is None else STILL_RATE
+    return min(rate, len(targets) / SHORTEST_VIDEO)
 
 
-def surface_depth(out: Rendering) -> np.ndarray:
-    """Depth for pictures: NaN where less than half of a ray meets a surface."""
-    return torch.where(out.opacity < SOLID, torch.nan, out.depth).numpy().astype(np.float32)
-
-
-def write_depth_pictures(folder: Path, depths: list[np.ndarray]) -> dict[str, float | None]:
-    """Write depth as colours, all pictures on one scale; the ends of the scale."""
-    near, far = depth_range(depths)
-    for number, depth in enumerate(depths):
-        write_png(folder / f"depth/{number:04d}.png", depth_colors(depth, near, far))
-    return {"depth_near": near, "depth_far": far}
-
-
-def write_cameras(folder: Path, cameras: list[Cameras]) -> None:
-    """Write the rendered cameras as `transforms.json`, naming colours and depths."""
-    numbers = [f"{number:04d}" for number in range(len(cameras))]
-    colors, depths = [f"color/{number}.png" for number in numbers], [f"depth/{number}.npy" for number in numbers]
-    write_transforms(folder / "transforms.json", Cameras.stack(cameras), colors, depths)
-
-
-def padded(frames: list[np.ndarray]) -> list[np.ndarray]:
-    """Frames of differing sizes in the middle of black ones of one size, as a video needs."""
-    height, width = (max(frame.shape[axis] for frame in frames) for axis in (0, 1))
-    out = []
-    for frame in frames:
-        missing = height - frame.shape[0], width - frame.shape[1]
-        out.append(np.pad(frame, [*((m // 2, m - m // 2) for m in missing), (0, 0)]))
-    return out
-
-
-def progress(row: dict, total: int) -> str:
-    """One line about one rendering."""
-    parts = [f"{row['number'] + 1}/{total}", f"{row['height']}x{row['width']}"]
+def progress(rows: list[dict], targets: list[Target], seconds: float) -> str:
+    """One line about the latest rendering, with the time that the others will take at the speed so far."""
+    row, pixels = rows[-1], [target.camera.height * target.camera.width for target in targets]
+    parts = [f"{len(rows)}/{len(targets)}", f"{row['width']}x{row['height']}"]
     parts += [] if row.get("psnr") is None else [f"view {row['view']}", f"{row['psnr']:.2f} dB"]
     parts += [] if row.get("depth_abs_rel") is None else [f"depth error {100 * row['depth_abs_rel']:.1f} %"]
-    return "  ".join([*parts, f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds"])
+    parts.append(f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds")
+    left = seconds * sum(pixels[len(rows) :]) / sum(pixels[: len(rows)])
+    return "  ".join([*parts, f"about {cli.duration(left)} left"] if left else parts)
 
 
 def closing(values: dict, folder: Path) -> str:
     """What to tell at the end."""
-    means = [f"{name} {values[name]:.4g}" for name in ("psnr", "ssim", "depth_abs_rel") if values[name] is not None]
+    known = {name: f"{values[name]:.4g}" for name in ("psnr", "ssim", "depth_abs_rel") if values[name] is not None}
+    if "psnr" in known:
+        known["psnr"] += f" (nearest source {values['psnr_nearest']:.4g})"
     speed = f"{values['rays_per_second']:.0f} rays per CPU-second, {values['peak_memory_bytes'] / 1e6:.0f} MB"
+    means = [f"{name} {value}" for name, value in known.items()]
     return "  ".join([*means, speed]) + f"\nwritten to {folder}"
+
+
+def remarks(rows: list[dict], values: dict) -> list[str]:
+    """What the numbers and pictures should not be taken for."""
+    tested = [row for row in rows if row["view"] is not None]
+    views, nearest = [row["view"] for row in tested], [row["psnr_nearest"] for row in tested]
+    return [
+        *advice.on_opacity([row["opacity"] for row in rows]),
+        *advice.on_duplicates(views, nearest),
+        *advice.on_quality(values["psnr"], values["psnr_nearest"]),
+    ]

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import cli
+from raytrans.apps import advice, cli
 from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.geometry.cameras import Cameras
+from raytrans.rendering.sources import source_unit
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 GENERATED_SEED = 600_000  # neither training nor the frozen test sets use it
@@ -24,7 +25,8 @@ def parser() -> ArgumentParser:
         prog="verify",
         description="Measure what a rendering must not depend on: the world frame, its origin and scale, the order of "
         "the sources, the sections of rays, the roll of any camera. Renders one held-out view of SCENE many times, and "
-        "prints the largest relative change for every contract. The exit status is 1 when a contract is broken.",
+        "prints the largest relative change for every contract. The exit status is 1 when a contract is broken, and 2 "
+        "when nothing can be measured, as where all cameras share one place.",
     )
     text = "folder with a transforms.json, or the path of that file (default: a generated scene)"
     out.add_argument("scene", nargs="?", metavar="SCENE", help=text)
@@ -49,8 +51,11 @@ def main(arguments: Namespace) -> int:
         views, camera = generated_views(arguments.sources, arguments.max_size)
     else:
         views, camera = captured_views(arguments.scene, arguments.sources, arguments.max_size)
+    if source_unit(Cameras.stack([*views.cameras, camera])) is None:
+        raise ValueError(f"{arguments.scene}: no baseline: all cameras share one place, so that depth has no scale")
     report = check_model(model, views, camera, DTYPES[arguments.dtype], arguments.seed)
     cli.say(str(report))
+    cli.warn(advice.on_checks(views.cameras))
     facts = {
         "scene": "generated" if arguments.scene is None else str(arguments.scene),
         "dtype": arguments.dtype,

@@ -1,7 +1,8 @@
 """Camera paths for videos: orbits, spirals and interpolations, and the pose that looks at a point.
 
 Paths are covariant: the path of moved cameras is the moved path, under rotation, translation and scale. Nothing reads a
-world axis or an absolute length: up is the mean of the cameras' up vectors, lengths are those of the rig itself.
+world axis or an absolute length: up is across the cameras' x axes where they are level, else the mean of their up
+vectors; lengths are those of the rig itself.
 """
 
 import math
@@ -23,6 +24,11 @@ NEARLY_PARALLEL = 1e-4  # mean squared sine between optical axes below which the
 SEEING = 0.75  # share of the cameras that must see the point their axes meet at
 ONE_WAY = 0.85  # length of the mean optical axis above which a rig looks one way (0.85: uniform within 45 degrees)
 COMPANY = 0.6  # radians between axes of cameras that a spiral takes together where the rig looks all ways
+LEVEL = 0.1  # of the squared turn of x axes within a plane: how far out of it they may point and count as level
+LEAST_TURN = 1e-3  # mean squared sine between x axes below which they fix no plane
+STEEP = 0.3  # cosine between that plane's normal and the mean up vector below which cameras look along the normal
+ASLANT = 0.35  # sine off the vertical: steeper lines of sight turn quickly about themselves to stay level
+DOLLY = 1 / 3  # of the cameras' extent along the line of sight that a spiral uses: more changes the subject's size
 COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
 
 
@@ -42,23 +48,17 @@ def look_at(center: Array, target: Array, up: Array) -> Float[Tensor, "*batch 4 
     return rigid(_axes(z, right), center)
 
 
-def focus(cameras: Cameras) -> Float[Tensor, "3"]:
-    """The point the cameras look at: min_p sum_i |(I - f_i f_i^T)(p - c_i)|^2 over optical axes (c_i, f_i).
+def common_focus(cameras: Cameras) -> Float[Tensor, "3"] | None:
+    """The point that most cameras look at and see, or None where there is none.
 
-    Where the axes are nearly parallel, or most cameras do not see that point (it may lie behind them), it is the mean
-    centre if most see that (cameras that face each other), else a point in front of the mean camera, at twice the rig's
-    radius over the tangent of half the field of view (at least twice the radius): there every camera that looks the
-    mean way sees it. Cameras at one place give that place.
+    It is the p of min_p sum_i |(I - f_i f_i^T)(p - c_i)|^2 over optical axes (c_i, f_i), or the mean centre where most
+    see that (cameras that face each other). None where axes are nearly parallel, and where cameras look outward.
     """
     cameras = _batch(cameras)
     centers, forward = cameras.world_from_camera[:, :3, 3], cameras.world_from_camera[:, :3, 2]
     middle = centers.mean(0)
     normal = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    total = normal.mean(0)
-    tangent = 0.5 * torch.maximum(
-        cameras.width / cameras.intrinsics[:, 0, 0].abs().clamp_min(1e-9),
-        cameras.height / cameras.intrinsics[:, 1, 1].abs().clamp_min(1e-9),
-    )
+    total, tangent = normal.mean(0), _tangent(cameras)
     candidates = [middle]
     if float(torch.linalg.eigvalsh(total)[0]) > NEARLY_PARALLEL:
         moment = (normal @ (centers - middle)[:, :, None])[..., 0].mean(0)
@@ -69,14 +69,41 @@ def focus(cameras: Cameras) -> Float[Tensor, "3"]:
         seen = (ahead > 0) & (offset.norm(dim=-1) < ahead * (1 + tangent**2).sqrt())
         if float(seen.double().mean()) >= SEEING:
             return point
-    radius = (centers - middle).norm(dim=-1).max()
-    return middle + _mean_direction(forward) * radius * (2 / tangent.median()).clamp_min(2.0)
+    return None
+
+
+def focus(cameras: Cameras) -> Float[Tensor, "3"]:
+    """The point the cameras look at: `common_focus`, else one in front of the mean camera.
+
+    That one lies at twice the rig's radius over the tangent of half the field of view (at least twice the radius):
+    there every camera that looks the mean way sees it. Cameras at one place give that place.
+    """
+    cameras = _batch(cameras)
+    point = common_focus(cameras)
+    if point is not None:
+        return point
+    middle = cameras.centers.mean(0)
+    radius = (cameras.centers - middle).norm(dim=-1).max()
+    return middle + _mean_direction(cameras.forward) * radius * (2 / _tangent(cameras).median()).clamp_min(2.0)
+
+
+def looks_one_way(cameras: Cameras) -> bool:
+    """Whether the optical axes differ by little from their mean."""
+    return float(_batch(cameras).forward.mean(0).norm()) >= ONE_WAY
+
+
+def _tangent(cameras: Cameras) -> Float[Tensor, "n"]:
+    """Tangent of half the field of view along the longer side."""
+    return 0.5 * torch.maximum(
+        cameras.width / cameras.intrinsics[:, 0, 0].abs().clamp_min(1e-9),
+        cameras.height / cameras.intrinsics[:, 1, 1].abs().clamp_min(1e-9),
+    )
 
 
 def orbit(cameras: Cameras, frames: int, target: Array | None = None) -> Cameras:
     """A smooth closed path around `target` (default: `focus`), every frame looking at it.
 
-    Cameras that surround the target give a full turn about the mean up vector, elevation and distance following the
+    Cameras that surround the target give a full turn about the up vector, elevation and distance following the
     cameras smoothed over the azimuth. Others give the largest ellipse around the mean viewing direction that lies
     within the convex hull of their directions (azimuth, elevation), so that it never leaves what they cover. Cameras
     at one place give a closed turn through their own rotations. Raises ValueError for frames < 1 and for a target that
@@ -99,32 +126,44 @@ def orbit(cameras: Cameras, frames: int, target: Array | None = None) -> Cameras
 
 
 def spiral(cameras: Cameras, frames: int) -> Cameras:
-    """Two turns about the mean camera looking at a point ahead, closed: radii r, depth f,
+    """Two turns about the mean camera looking at the `focus` p, closed:
 
-    c(t) = c + R [r_x cos t, -r_y sin t, -r_z sin(t/2)], t in [0, 4 pi), z axis towards c + f R e_z.
+    c(t) = c + R [r_x cos t, -r_y sin t, -r_z sin(t/2)], t in [0, 4 pi), z axis towards p, that of R towards p from c.
 
-    r is the 0.9 quantile of the cameras' distances from the mean along its axes, f the distance of `focus`. Where the
-    cameras look all ways, only the largest group within 0.6 radians of one of them counts. Raises ValueError for
+    r_x and r_y are the 0.9 quantile of the cameras' distances from the mean along its axes, r_z a third of that. Where
+    the cameras look all ways, only the largest group within 0.6 radians of one of them counts. Raises ValueError for
     frames < 1.
     Source: render_path_spiral of "Local Light Field Fusion", Mildenhall et al. 2019.
     """
     cameras, frames = _batch(cameras), _count(frames)
-    forward = cameras.world_from_camera[:, :3, 2]
-    if float(forward.mean(0).norm()) < ONE_WAY:
-        alike = forward @ forward.mT > math.cos(COMPANY)
+    if not looks_one_way(cameras):
+        alike = cameras.forward @ cameras.forward.mT > math.cos(COMPANY)
         cameras = cameras[_majority(alike)]
     pose = cameras.world_from_camera
-    centers, ahead, up = pose[:, :3, 3], _mean_direction(pose[:, :3, 2]), _up(pose)
+    centers, up, spare = pose[:, :3, 3], _up(pose), pose[0, :3, 0]
     middle = centers.mean(0)
-    mean = _facing(middle[None], ahead[None], up, pose[0, :3, 0])[0, :3, :3]
-    radius = torch.zeros(3, dtype=torch.float64)
-    depth = torch.ones((), dtype=torch.float64)  # without extent of the rig no distance shows in the path
-    if not _one_place(centers):
-        radius = ((centers - middle) @ mean).abs().quantile(0.9, dim=0)
-        depth = (focus(cameras) - middle).norm()
+    if _one_place(centers):  # without extent of the rig no distance shows in the path
+        return _path(cameras, _facing(middle.expand(frames, 3), _mean_direction(pose[:, :3, 2])[None], up, spare))
+    ahead = focus(cameras) - middle
     t = torch.arange(frames, dtype=torch.float64) * (4 * math.pi / frames)
-    offset = (radius * torch.stack([t.cos(), -t.sin(), -(0.5 * t).sin()], -1)) @ mean.mT
-    return _path(cameras, _facing(middle + offset, ahead * depth - offset, up, pose[0, :3, 0]))
+    offset = _spiral_offsets(centers - middle, ahead, up, spare, t)
+    if not _upright(ahead - offset, ahead, up):
+        # near the point straight above, a level horizon turns around; that of the mean up vector does not
+        up = _mean_direction(-pose[:, :3, 1])
+        offset = _spiral_offsets(centers - middle, ahead, up, spare, t)
+    return _path(cameras, _facing(middle + offset, ahead - offset, up, spare))
+
+
+def _spiral_offsets(places: Tensor, ahead: Tensor, up: Tensor, spare: Tensor, t: Tensor) -> Float[Tensor, "frames 3"]:
+    mean = _facing(torch.zeros_like(ahead)[None], ahead[None], up, spare)[0, :3, :3]
+    radius = (places @ mean).abs().quantile(0.9, dim=0) * torch.tensor([1, 1, DOLLY], dtype=torch.float64)
+    return (radius * torch.stack([t.cos(), -t.sin(), -(0.5 * t).sin()], -1)) @ mean.mT
+
+
+def _upright(lines: Float[Tensor, "frames 3"], ahead: Tensor, up: Tensor) -> bool:
+    """Whether every line of sight keeps `ASLANT` of its length level, towards the side of `ahead`."""
+    level = ahead - (ahead @ up) * up
+    return bool((lines @ level > ASLANT * lines.norm(dim=-1) * level.norm()).all())
 
 
 def interpolated(cameras: Cameras, frames: int) -> Cameras:
@@ -179,7 +218,16 @@ def _axes(z: Tensor, right: Tensor) -> Float[Tensor, "*batch 3 3"]:
 
 
 def _up(pose: Float[Tensor, "n 4 4"]) -> Float[Tensor, "3"]:
-    return _mean_direction(-pose[:, :3, 1])
+    """The direction across all x axes, e of the least eigenvalue of sum x x^T, on the side of the mean up vector.
+
+    The mean up vector itself leans with cameras that look down on one side only. It is taken where the x axes are not
+    level, do not turn, or all cameras look along e.
+    """
+    mean, right = _mean_direction(-pose[:, :3, 1]), pose[:, :3, 0]
+    values, vectors = torch.linalg.eigh(right.mT @ right / len(right))
+    along = vectors[:, 0] @ mean
+    level = float(values[0]) < LEVEL * float(values[1]) and float(values[1]) > LEAST_TURN
+    return vectors[:, 0] * along.sign() if level and float(along.abs()) > STEEP else mean
 
 
 def _mean_direction(directions: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:

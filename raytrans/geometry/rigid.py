@@ -91,15 +91,15 @@ def project_to_rotation(
         u, _, vt = torch.linalg.svd(m)
         nearest = u @ vt
         error = (m - nearest).abs().amax((-2, -1))
-        if bool((mirrored := torch.linalg.det(m) < 0).any()):
-            raise ValueError(
-                f"{name}{_where(mirrored)}: expected a right-handed frame (determinant +1), got a left-handed one (-1);"
-                " an axis was flipped alone: OpenGL and Blender axes become OpenCV axes by flipping two, y and z"
-            )
         if bool((wrong := error > tolerance).any()):
             worst = float(error.max())
             raise ValueError(
                 f"{name}{_where(wrong)}: expected a rotation within {tolerance:g}, got one off by {worst:.3g}"
+            )
+        if bool((mirrored := torch.linalg.det(m) < 0).any()):
+            raise ValueError(
+                f"{name}{_where(mirrored)}: expected a right-handed frame (determinant +1), got a left-handed one (-1);"
+                " an axis was flipped alone: OpenGL and Blender axes become OpenCV axes by flipping two, y and z"
             )
         exact = error <= 4 * torch.finfo(m.dtype).eps
         nearest = torch.where(exact[..., None, None], m, nearest)

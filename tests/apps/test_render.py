@@ -17,11 +17,11 @@ from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
-from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
 
 COUNT = 10
+SHIPPED = Path(app.__file__).parents[2] / "scenes" / "blocks"
 
 
 @pytest.fixture(scope="module")
@@ -167,37 +167,46 @@ def test_a_table_lines_up():
     assert lines == ["name       value", "a          1.235", "long name      -"]
 
 
-def test_frames_of_differing_sizes_are_padded_in_the_middle():
-    frames = app.padded([np.full((2, 5, 3), 9, np.uint8), np.full((4, 3, 3), 7, np.uint8)])
-    assert {frame.shape for frame in frames} == {(4, 5, 3)}
-    assert frames[0][:, 0, 0].tolist() == [0, 9, 9, 0] and frames[1][0, :, 0].tolist() == [0, 7, 7, 7, 0]
+def test_sizes_are_width_by_height_and_the_time_left_is_told(place, tmp_path, capsys):
+    assert run(place, tmp_path, "--max-size", "12", "--sources", "500") == 0
+    first, *progress = capsys.readouterr().out.splitlines()[:3]
+    assert "2 pictures of 12x10 pixels (width x height), from 8 source views each" in first and "on one core" in first
+    assert progress[0].startswith("1/2  12x10  view 0") and progress[0].endswith(" left")
+    assert progress[1].startswith("2/2  12x10  view 8") and "left" not in progress[1]
 
 
-def test_an_earlier_rendering_leaves_no_frames_behind(place, tmp_path, capsys):
-    assert run(place, tmp_path, "--views", "all", "--max-size", "12") == 0
-    (tmp_path / "color/notes.txt").write_text("mine")
-    assert run(place, tmp_path, "--views", "orbit", "--frames", "2", "--max-size", "12") == 0
-    assert sorted(p.name for p in (tmp_path / "color").iterdir()) == ["0000.png", "0001.png", "notes.txt"]
-    assert len(list((tmp_path / "depth").iterdir())) == 4
-    assert "2 pictures 12 wide and 10 high" in capsys.readouterr().out
+def test_time_left_is_that_of_the_pixels_left():
+    camera = open_scene(SHIPPED).cameras[0]
+    targets = [app.Target(camera.resized(*size)) for size in ((10, 10), (10, 30), (20, 30))]
+    row = {"width": 10, "height": 10, "encode_cpu_seconds": 0.0, "render_cpu_seconds": 1.0}
+    assert app.progress([row], targets, 7.0).endswith("about 63 s left")
+    assert app.progress([row, row], targets, 400.0).endswith("about 10 min left")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (61, "61 s"), (150, "2 min"), (5400, "1.5 h")])
+def test_durations(seconds, text):
+    assert cli.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("views", "frames", "seconds"), [("orbit", 2, 3), ("holdout", 2, 3), ("orbit", 96, 4)])
+def test_a_video_is_long_enough_to_be_seen(place, tmp_path, views, frames, seconds):
+    assert run(place, tmp_path, "--views", views, "--frames", str(frames), "--max-size", "4") == 0
+    video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == frames
+    assert frames / video.get(cv2.CAP_PROP_FPS) == pytest.approx(seconds, rel=0.01)
+
+
+def test_the_nearest_source_stands_beside_the_rendering(place, tmp_path, capsys):
+    assert run(place, tmp_path) == 0
+    summary, scene, found = json.loads((tmp_path / "summary.json").read_text()), open_scene(place / "scene"), []
+    for index in (0, 8):
+        [nearest] = scene.nearest(scene.cameras[index], 1, exclude=[0, 8])
+        found.append(-10 * np.log10(((scene.image(index) - scene.image(nearest)).double() ** 2).mean().item()))
+    assert [row["psnr_nearest"] for row in summary["views"]] == pytest.approx(found)
+    assert summary["psnr_nearest"] == pytest.approx(np.mean(found))
+    assert f"(nearest source {np.mean(found):.4g})" in capsys.readouterr().out
 
 
 def test_one_source_is_warned_about(place, tmp_path, capsys):
     assert run(place, tmp_path, "--sources", "1", "--max-size", "12") == 0
     assert "warning: depth cannot be found" in capsys.readouterr().out
-
-
-def test_depth_pictures_share_one_scale_of_surfaces(tmp_path):
-    near, far = np.full((4, 4), 2.0), np.full((4, 4), 5.0)
-    far[0, 0] = np.nan
-    scale = app.write_depth_pictures(tmp_path, [near, far])
-    assert (scale["depth_near"], scale["depth_far"]) == pytest.approx((2.0, 5.0))
-    first, second = (cv2.imread(str(tmp_path / f"depth/{i:04d}.png"))[..., ::-1] for i in (0, 1))
-    turbo = cv2.applyColorMap(np.array([[255, 0]], np.uint8), cv2.COLORMAP_TURBO)[0, :, ::-1]
-    assert (first == turbo[0]).all() and (second[1:] == turbo[1]).all() and not second[0, 0].any()
-
-
-def test_pictures_of_depth_leave_out_what_is_hardly_there():
-    values = torch.tensor([[1.0, 2.0]])
-    out = Rendering(torch.zeros(1, 2, 3), values, values, torch.tensor([[0.4, 0.6]]), values, depth=values)
-    np.testing.assert_array_equal(app.surface_depth(out), np.array([[np.nan, 2.0]], np.float32))

@@ -13,7 +13,7 @@ from scipy.special import iv
 
 import raytrans
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.paths import focus, interpolated, look_at, orbit, spiral
+from raytrans.geometry.paths import common_focus, focus, interpolated, look_at, looks_one_way, orbit, spiral
 from raytrans.geometry.rigid import random_rotation
 
 INTRINSICS = torch.tensor([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]], dtype=torch.float64)
@@ -169,6 +169,18 @@ def test_focus_of_one_place_is_that_place():
     assert torch.equal(focus(RIGS["one"][0]), focus(RIGS["one"]))
 
 
+@pytest.mark.parametrize("name", ["ring", "hemisphere", "sphere, rolled", "arc", "front", "facing each other"])
+def test_a_common_focus_is_found_where_there_is_one(name):
+    # all of these cameras look at the origin
+    torch.testing.assert_close(common_focus(RIGS[name]), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["outward", "plane, parallel", "one"])
+def test_cameras_that_look_apart_have_no_common_focus(name):
+    assert common_focus(RIGS[name]) is None
+    assert looks_one_way(RIGS[name]) == (name != "outward")
+
+
 @pytest.mark.parametrize("name", ["ring", "rings"])
 def test_orbit_turns_once_around_what_is_surrounded(name):
     path = orbit(RIGS[name], 36)
@@ -197,11 +209,7 @@ def test_orbit_of_a_partial_rig_stays_inside_the_hull_and_fills_it():
     azimuth, elevation = (v.ravel() for v in np.meshgrid(np.linspace(-0.7, 0.7, 8), np.linspace(0.1, 0.5, 6)))
     cameras = cameras_at(on_sphere(azimuth, elevation))
     path = orbit(cameras, 64)
-    # azimuth and elevation about the mean up vector, which such a rig tilts away from z
-    up = -cameras.world_from_camera[:, :3, 1].mean(0)
-    up = up / up.norm()
-    side = torch.tensor([0.0, 1, 0], dtype=torch.float64)
-    ahead = torch.linalg.cross(side, up)
+    ahead, side, up = torch.eye(3, dtype=torch.float64)
 
     def angles(points):
         flat = torch.atan2(points @ side, points @ ahead)
@@ -222,6 +230,42 @@ def test_orbit_around_a_given_target_looks_at_it():
     np.testing.assert_allclose(orbit(RIGS["one"], 4, target=target).centers, [[3.0, 1, 1]] * 4, atol=1e-12)
 
 
+@pytest.mark.parametrize("path", ["orbit", "spiral"])
+@pytest.mark.parametrize("width", [0.1, 0.8, math.pi])
+def test_the_horizon_stays_level_where_that_of_the_cameras_is(path, width):
+    random = np.random.default_rng(5)
+    # looking down from one side: the mean up vector leans
+    cameras = cameras_at(on_sphere(random.uniform(-width, width, 30), random.uniform(0.3, 0.9, 30)))
+    pose = PATHS[path](cameras, 20).world_from_camera
+    assert float(pose[:, 2, 0].abs().max()) < 1e-9
+    assert float(pose[:, 2, 1].max()) < 0
+
+
+def test_the_horizon_of_cameras_held_by_hand_is_nearly_level():
+    random, generator = np.random.default_rng(5), torch.Generator().manual_seed(5)
+    cameras = cameras_at(on_sphere(random.uniform(-0.8, 0.8, 60), random.uniform(0.3, 0.9, 60)))
+    roll = math.radians(4) * torch.randn(60, generator=generator, dtype=torch.float64)
+    pose = orbit(cameras.rolled(roll), 20).world_from_camera
+    assert math.degrees(float(pose[:, 2, 0].abs().max())) < 2
+
+
+@pytest.mark.parametrize("elevation", [0.3, 0.7, 0.9, 1.1, 1.3])
+def test_a_spiral_never_turns_its_pictures_around(elevation):
+    random = np.random.default_rng(5)
+    # a cap of directions, which reaches beyond the point straight above
+    middle, side = on_sphere(0.0, elevation, 1.0), on_sphere(0.0, elevation - np.pi / 2, 1.0)
+    spread = random.uniform(-0.55, 0.55, (2, 40, 1))
+    places = middle + spread[0] * side + spread[1] * np.array([0.0, 1.0, 0.0])
+    right = spiral(cameras_at(3 * places / np.linalg.norm(places, axis=-1, keepdims=True)), 120).world_from_camera
+    right = right[:, :3, 0]
+    assert math.degrees(float(angle(right, right.roll(-1, 0)).max())) < 9
+
+
+def test_a_path_of_cameras_that_look_straight_down_keeps_their_up():
+    path = orbit(RIGS["nadir"], 20).world_from_camera
+    assert float(-path[:, 1, 1].max()) > 0.5
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_up_of_the_path_is_up_of_the_cameras(path):
     upward = -PATHS[path](RIGS["arc"], 20).world_from_camera[:, :3, 1]
@@ -237,7 +281,10 @@ def test_spiral_circles_the_mean_camera_and_looks_at_the_focus():
     middle = cameras.centers.mean(0)
     spread = (cameras.centers - middle).norm(dim=-1).max()
     assert float((path.centers - middle).norm(dim=-1).max()) <= 1.5 * float(spread)
-    assert float(angle(path.forward, focus(cameras) - path.centers).max()) < 0.15
+    assert float(angle(path.forward, focus(cameras) - path.centers).max()) < 1e-9
+    axis = cameras.forward.mean(0)
+    extent = ((cameras.centers - middle) @ axis).abs()
+    assert float(((path.centers - middle) @ axis).abs().max()) < 0.6 * float(extent.max())
     # two turns: the direction to the side comes back after half the frames
     side = path.centers - middle
     ahead = side @ cameras.forward.mean(0)

@@ -4,6 +4,7 @@ The files hold OpenGL axes (x right, y up, z backwards); everything handed out h
 docs.nerf.studio/quickstart/data_conventions, `load_nerf` of instant-ngp, the loader of the original NeRF.
 """
 
+import difflib
 import json
 import logging
 import math
@@ -308,7 +309,9 @@ class _Values:
     def world_from_camera(self) -> np.ndarray:
         """(4, 4), OpenCV axes; the rotation must be one within 1e-3 and is projected to the nearest."""
         if self.get("transform_matrix") is None:
-            raise ValueError(f"{self.label}: expected a finite transform_matrix (4, 4), got none")
+            like = difflib.get_close_matches("transform_matrix", self.values, 1)  # not applied_transform
+            hint = f" (is it {like[0]}?)" if like and like[0] != "transform_matrix" else ""
+            raise ValueError(f"{self.label}: expected a finite transform_matrix (4, 4), got none{hint}")
         try:
             matrix = np.array(self.get("transform_matrix"), dtype=np.float64)
         except (TypeError, ValueError):

@@ -1,0 +1,44 @@
+"""The scripts in tools/: one line where raytrans cannot be imported or Ctrl-C comes early, else the command itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+NAMES = sorted(file.stem for file in TOOLS.glob("*.py") if file.stem != "start")
+
+
+def run(name: str, *arguments: str, before: str = "") -> subprocess.CompletedProcess:
+    """Run a tool as a script, after a line of Python."""
+    path = str(TOOLS / f"{name}.py")
+    code = f"import runpy, sys\n{before}\nsys.path.insert(0, {str(TOOLS)!r})\nsys.argv = {[path, *arguments]}\n"
+    command = [sys.executable, "-c", code + f"runpy.run_path({path!r}, run_name='__main__')"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_package_is_one_line(name):
+    done = run(name, "--help", before="sys.modules['raytrans'] = None")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"{name}: error: ") and done.stderr.count("\n") == 1
+    assert "make setup" in done.stderr and f".venv/bin/python tools/{name}.py" in done.stderr
+
+
+def test_ctrl_c_while_torch_is_imported_is_one_line():
+    interrupt = "class Finder:\n    def find_spec(name, path, target=None):\n        if name == 'torch':\n"
+    interrupt += "            raise KeyboardInterrupt\nsys.meta_path.insert(0, Finder)"
+    done = run("render", "--help", before=interrupt)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "render: error: interrupted\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_tool_explains_itself(name):
+    done = subprocess.run([sys.executable, TOOLS / f"{name}.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and f"usage: {name}" in done.stdout and done.stderr == ""
+
+
+def test_a_mistake_has_its_status():
+    done = subprocess.run([sys.executable, TOOLS / "render.py", "nowhere"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("render: error: ")

@@ -1,0 +1,17 @@
+"""What every command here starts with: one line, not a traceback, until raytrans is there to answer for itself."""
+
+import importlib
+import sys
+
+
+def start(name: str) -> None:
+    """Run `raytrans.apps.NAME` and exit with its status."""
+    try:
+        cli, app = (importlib.import_module(f"raytrans.apps.{part}") for part in ("cli", name))
+    except ImportError as error:
+        sys.stderr.write(f"{name}: error: {error}; run `make setup`, then .venv/bin/python tools/{name}.py\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: error: interrupted\n")
+        sys.exit(130)
+    sys.exit(cli.run(app.main, app.parser()))
