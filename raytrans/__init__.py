@@ -15,7 +15,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution
-from raytrans.rendering.synthesis import encode, render, render_rays
+from raytrans.rendering.synthesis import encode, render, render_rays, trace
 from raytrans.training.checkpoint import load
 
 __version__ = "0.1.0"
@@ -32,4 +32,5 @@ __all__ = [
     "open_scene",
     "render",
     "render_rays",
+    "trace",
 ]

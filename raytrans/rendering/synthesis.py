@@ -128,6 +128,33 @@ def render_rays(
     return _render(model, sources, rays.shape, lambda a, b: Query(flat[a:b]), Options(precision, background, chunk))
 
 
+def trace(
+    model: Renderer,
+    sources: Views | EncodedViews,
+    rays: Rays,
+    background: Sequence[float] | None = None,
+    jitter: Float[Tensor, "*batch fine"] | None = None,
+) -> Rendering:
+    """`render_rays` with gradients, for training: all rays (*batch) at once, the views as they come.
+
+    Colours, opacity, `distance_mean` and `spread` are differentiable in the weights of the model and the colours of the
+    views, not in cameras or rays; the places of samples are constants. `jitter`, uniform in [0, 1), draws the
+    `model.config.fine` samples of a ray at random within their strata. Where many rays share the views, give the views
+    as `model.place(model.encode(views), source_unit(views.cameras))`.
+    """
+    if not isinstance(rays, Rays):
+        raise ValueError(f"rays: expected Rays, got {type(rays).__name__}")
+    rays.check()
+    if isinstance(sources, Views):
+        sources = model.place(model.encode(sources), source_unit(sources.cameras))
+    if jitter is not None and jitter.shape != (*rays.shape, model.config.fine):
+        raise ValueError(f"jitter: expected shape {(*rays.shape, model.config.fine)}, got {tuple(jitter.shape)}")
+    targets = model.target_rays(sources, rays.reshape(-1))
+    jitter = None if jitter is None else jitter.reshape(-1, model.config.fine).to(targets.near)
+    out = model(sources, targets, _background(sources, background), jitter).rendering
+    return in_user_units(out, targets.unit).map(lambda v: v.reshape((*rays.shape, *v.shape[1:])))
+
+
 @dataclass(frozen=True)
 class Query:
     """Some target rays (R,) with what a camera knows of them: bounds of their distance and cosine to its axis, (R,)."""

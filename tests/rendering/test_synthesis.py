@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -300,3 +301,55 @@ def test_a_source_turned_by_a_quarter_changes_nothing_but_rounding_of_poses(sett
     cameras = raytrans.Cameras.stack([views.cameras[0], turned, views.cameras[2]])
     out = raytrans.render(model, raytrans.Views([views.image(0), image, views.image(2)], cameras), camera)
     torch.testing.assert_close(out.color, plain.color, rtol=0, atol=2e-6)
+
+
+def test_a_trace_is_the_rendering_of_the_rays(setting):
+    model, views, camera = setting
+    rays = camera.rays()[::3, ::4]
+    for kept, traced in zip(
+        *(list(vars(f(model, views, rays)).items()) for f in (raytrans.render_rays, raytrans.trace)), strict=True
+    ):
+        if kept[1] is not None:
+            torch.testing.assert_close(traced[1].detach(), kept[1], rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def test_gradients_of_a_trace_pass_finite_differences(setting):
+    model, views, camera = copy.deepcopy(setting[0]).double(), setting[1], setting[2]
+    rays = camera.rays()[5:15:3, 5:15:3]
+    parameter = model.head.hazard
+
+    def total(out) -> torch.Tensor:
+        length = out.distance_mean.nansum() / middle
+        return (out.color.sum() + length + out.opacity.sum()) / rays.shape.numel()
+
+    def value(shift: float) -> torch.Tensor:
+        parameter.add_(shift)
+        found = total(raytrans.trace(model, views, rays))
+        parameter.sub_(shift)
+        return found
+
+    middle = raytrans.trace(model, views, rays).distance_mean.detach().nanmean()
+    with torch.no_grad():
+        slope = (value(1e-5) - value(-1e-5)) / 2e-5
+    out = raytrans.trace(model, views, rays)
+    total(out).backward()
+    assert parameter.grad.item() == pytest.approx(slope.item(), rel=1e-3) and abs(slope) > 1e-4
+
+
+def test_gradients_of_a_trace_reach_the_images(setting):
+    model, views, camera = setting
+    images = torch.stack(list(views.images)).requires_grad_()
+    raytrans.trace(model, raytrans.Views(images, views.cameras), camera.rays()).color.sum().backward()
+    assert bool(torch.isfinite(images.grad).all()) and images.grad.abs().mean() > 1e-3
+
+
+def test_jitter_moves_the_samples_and_must_fit(setting):
+    model, views, camera = setting
+    rays, fine = camera.rays()[:4, :5], model.config.fine
+    draws = [torch.rand(4, 5, fine, generator=torch.Generator().manual_seed(k)) for k in (0, 0, 1)]
+    first, again, other = (raytrans.trace(model, views, rays, jitter=draw).color for draw in draws)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    middle = raytrans.trace(model, views, rays, jitter=torch.full((4, 5, fine), 0.5)).color
+    torch.testing.assert_close(middle, raytrans.trace(model, views, rays).color)
+    with pytest.raises(ValueError, match=r"jitter: expected shape \(4, 5, "):
+        raytrans.trace(model, views, rays, jitter=draws[0][0])
