@@ -19,7 +19,7 @@ from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.loop import RunOptions, train
 from raytrans.training.metrics import depth_abs_rel, psnr
-from raytrans.training.samples import SceneData
+from raytrans.training.samples import SceneData, has_length
 
 HELD_OUT_SEED = 500_000
 
@@ -108,12 +108,17 @@ def check_weights(path: Path, resume: bool) -> None:
 
 
 def scene_data(folder: Path, max_size: int) -> SceneData:
-    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth."""
+    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth.
+
+    Raises ValueError for fewer than two views, for cameras that share one place, and for a file that cannot be read.
+    """
     scene = open_scene(folder)
     train = scene.split("train") or range(len(scene))
     if len(train) < 2:
         held = f"{len(train)} of {len(scene)}"
         raise ValueError(f"data.folders: {folder}: expected at least two views that are not held out, got {held}")
+    if not has_length(scene.cameras[list(train)]):
+        raise ValueError(f"data.folders: {folder}: expected cameras at different places, got all {len(train)} at one")
     views = scene.views(train, max_size=max_size)
     return SceneData(list(views.images), views.cameras, None)
 

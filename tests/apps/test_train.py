@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from raytrans.apps import cli
+from raytrans.apps import train as train_app
+from raytrans.data.generate import generated_scene
+from raytrans.export.files import write_png, write_transforms
+
+CONFIG = """
+size = "tiny"
+[data]
+views = 4
+sizes = [16]
+sources = [2, 2]
+rays = 8
+workers = 0
+[optim]
+steps = 3
+[log]
+log_every = 2
+evaluate_scenes = 1
+evaluate_every = 100
+"""
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    return tmp_path / "tiny.toml"
+
+
+def run(config: Path, out: Path, *arguments: object) -> int:
+    words = [config, "--out", out, "--device", "cpu", *arguments]
+    return cli.run(train_app.main, train_app.parser(), [str(word) for word in words])
+
+
+def capture(folder: Path, count: int = 3, apart: bool = True, near: float | None = None) -> Path:
+    """A folder of photographs whose cameras stand apart, or all where the first one stands."""
+    drawn = generated_scene(7, "easy", (12, 12), count)
+    for i in range(count):
+        write_png(folder / f"{i}.png", drawn.images[i])
+    write_transforms(folder / "transforms.json", drawn.cameras, [f"{i}.png" for i in range(count)])
+    meta = json.loads((folder / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        for row, first in zip(frame["transform_matrix"], meta["frames"][0]["transform_matrix"], strict=True):
+            row[3] = row[3] if apart else first[3]
+        if near is not None:
+            frame["near"] = near
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    return folder
+
+
+def folders(*paths: Path) -> list[str]:
+    return ["--set", f"data.folders={json.dumps([str(path) for path in paths])}", "data.folder_share=1.0"]
+
+
+def test_a_folder_whose_cameras_share_one_place_is_refused_when_it_is_opened(config, tmp_path, capsys):
+    good, bad = capture(tmp_path / "good"), capture(tmp_path / "bad", apart=False)
+    assert run(config, tmp_path / "out", *folders(good, bad)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "data.folders" in error and str(bad) in error and "different places" in error
+    assert not (tmp_path / "out").exists()
+    bounded = capture(tmp_path / "bounded", apart=False, near=1.0)
+    assert run(config, tmp_path / "out", *folders(bounded)) == 0
+
+
+@pytest.mark.parametrize("content", [b"no picture", b""])
+def test_a_photograph_that_cannot_be_read_is_named_before_training(config, tmp_path, capsys, content):
+    scene = capture(tmp_path / "scene", 4)
+    (scene / "3.png").write_bytes(content)
+    assert run(config, tmp_path / "out", *folders(scene)) == 2
+    assert str(scene / "3.png") in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
