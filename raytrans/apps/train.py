@@ -147,31 +147,36 @@ class Report:
     """Progress bar, tensorboard (each where it is installed) and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
-        self.config, self.folder, self.step, self.last = config, folder, 0, {}
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.start = time.monotonic()
-        self.bar, self.writer = _progress_bar(config.optim.steps), _curves(folder / "logs")
+        self.config, self.last = config, {}
+        self.step, self.sums, self.count, self.timed = 0, {}, 0, 0
+        self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
+        self.bar, self.writer = None, _curves(folder / "logs")
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        held_out = any(name.startswith("held-out/") for name in values)
-        if held_out:
+        if any(name.startswith("held-out/") for name in values):
             self._log(step, values)
+            self.last["held-out/step"] = step
             return
-        if self.step == 0:
-            self.start = time.monotonic()
+        if self.start is None:  # the bar comes after what is said at the start
+            self.start, self.bar = time.monotonic(), _progress_bar(self.config.optim.steps, step)
+        else:
+            self.timed += 1
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
         self.step, self.count = step, self.count + 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count == self.config.log.log_every:
-            mean = {name: value / self.count for name, value in self.sums.items()}
-            mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
-            seconds = time.monotonic() - self.start
-            mean["rays_per_second"] = self.config.data.rays * self.count / max(seconds, 1e-9)
-            self.sums, self.count, self.start = {}, 0, time.monotonic()
-            self._log(step, mean)
+            self._log_mean()
+
+    def _log_mean(self) -> None:
+        """Log the mean since the last time."""
+        mean = {name: value / self.count for name, value in self.sums.items()}
+        mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
+        if self.timed:
+            mean["rays_per_second"] = self.config.data.rays * self.timed / max(time.monotonic() - self.start, 1e-9)
+        self.sums, self.count, self.timed, self.start = {}, 0, 0, time.monotonic()
+        self._log(self.step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.last |= values
@@ -181,21 +186,26 @@ class Report:
         if self.bar is not None:
             shown = ("psnr", "rays_per_second", "held-out/psnr")
             self.bar.set_postfix({k: f"{v:.4g}" for k, v in self.last.items() if k in shown})
+            self.bar.clear()
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+        if self.bar is not None:
+            self.bar.refresh()
 
     def close(self) -> None:
-        """Flush what is pending."""
+        """Log the steps since the last mean, and flush."""
+        if self.count:
+            self._log_mean()
         for open_end in (self.bar, self.writer):
             if open_end is not None:
                 open_end.close()
 
 
-def _progress_bar(steps: int):
+def _progress_bar(steps: int, first: int):
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None)
+    return tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
 
 
 def _curves(folder: Path):

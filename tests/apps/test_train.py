@@ -7,6 +7,8 @@ from raytrans.apps import cli
 from raytrans.apps import train as train_app
 from raytrans.data.generate import generated_scene
 from raytrans.export.files import write_png, write_transforms
+from raytrans.training.config import read_config
+from raytrans.training.loop import RunOptions, train
 
 CONFIG = """
 size = "tiny"
@@ -54,6 +56,31 @@ def capture(folder: Path, count: int = 3, apart: bool = True, near: float | None
 
 def folders(*paths: Path) -> list[str]:
     return ["--set", f"data.folders={json.dumps([str(path) for path in paths])}", "data.folder_share=1.0"]
+
+
+def test_the_numbers_are_those_of_the_steps_up_to_the_end(config, tmp_path):
+    settings = ["optim.steps=5", "log.evaluate_every=4"]
+    assert run(config, tmp_path / "out", "--json", tmp_path / "numbers.json", "--set", *settings) == 0
+    numbers, values = json.loads((tmp_path / "numbers.json").read_text()), {}
+    train(read_config(config, settings), RunOptions(tmp_path / "again"), [], None, values.__setitem__)
+    assert sorted(values) == [1, 2, 3, 4, 5]
+    assert numbers["step"] == 5 and numbers["held-out/step"] == 4
+    assert numbers["color"] == pytest.approx(values[5]["color"], rel=1e-6)
+    assert numbers["color"] != pytest.approx((values[3]["color"] + values[4]["color"]) / 2, rel=1e-6)
+
+
+def test_rates_count_only_steps_that_were_timed(config, tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(train_app.time, "monotonic", lambda: float(next(clock)))
+    report = train_app.Report(read_config(config), tmp_path)
+    for step in (1, 2):
+        report(step, {"color": 0.1})
+    assert report.last["rays_per_second"] == 8 / 2  # one step of 8 rays between two looks at the clock
+    report.close()
+    alone = train_app.Report(read_config(config), tmp_path)
+    alone(1, {"color": 0.1})
+    alone.close()
+    assert alone.last["psnr"] == pytest.approx(10) and "rays_per_second" not in alone.last
 
 
 def test_a_folder_whose_cameras_share_one_place_is_refused_when_it_is_opened(config, tmp_path, capsys):
