@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps.cli import add_json_argument, output_folder, positive_float, write_report
+from raytrans.apps.cli import INTERRUPTED, add_json_argument, output_folder, positive_float, write_report
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
@@ -17,7 +17,7 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
-from raytrans.training.loop import RunOptions, train
+from raytrans.training.loop import STATE, WEIGHTS, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
 from raytrans.training.samples import SceneData, has_length
 
@@ -32,12 +32,13 @@ def parser() -> ArgumentParser:
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
         "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C any "
-        "time: the state is saved.",
+        "time: the state is saved, the status is 130.",
     )
     out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
     out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
     out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
-    out.add_argument("--init", type=Path, metavar="FILE", help="start from the weights of a checkpoint")
+    text = "start from weights: a .safetensors file, or the folder of a training run"
+    out.add_argument("--init", type=Path, metavar="F", help=text)
     out.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved")
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     out.add_argument("--precision", choices=("float32", "bfloat16"), help="overrides optim.precision of the config")
@@ -73,12 +74,28 @@ def main(arguments: Namespace) -> int:
         raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
     report = Report(config, options.out)
     held_out = held_out_scenes(config)
+    interrupted = None
     try:
         train(config, options, folders, lambda model: evaluate_held_out(model, held_out), report)
+    except KeyboardInterrupt as stop:
+        if not stop.args:  # nothing is saved yet
+            raise
+        interrupted = stop.args[0]
     finally:
         report.close()
-    write_report(arguments.json, {"step": report.step, **report.last})
+    step = read_tensors(options.out / STATE)[1]["step"]
+    write_report(arguments.json, {"step": step, **report.last})
+    if interrupted:
+        log.warning(interrupted)
+        return INTERRUPTED
+    log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
     return 0
+
+
+def written(folder: Path) -> str:
+    """What a run has written, and what for."""
+    curves = f", curves in {folder / 'logs'}" if (folder / "logs").is_dir() else ""
+    return f"weights to render with in {folder / WEIGHTS}, state to resume from in {folder / STATE}{curves}"
 
 
 def chosen_device(name: str) -> str:
@@ -102,7 +119,7 @@ def check_weights(path: Path, resume: bool) -> None:
     """Refuse `--init` beside `--resume`, a file that is no checkpoint, and weights that are not finite."""
     if resume:
         raise ValueError("--init: expected without --resume, which goes on from the weights of the run itself")
-    for name, value in read_tensors(path)[0].items():
+    for name, value in read_tensors(init_file(path))[0].items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"--init: {path}: weight {name} holds NaN or infinity")
 

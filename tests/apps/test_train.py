@@ -1,7 +1,11 @@
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from raytrans.apps import cli
 from raytrans.apps import train as train_app
@@ -33,6 +37,13 @@ def config(tmp_path) -> Path:
     return tmp_path / "tiny.toml"
 
 
+@pytest.fixture
+def told(caplog) -> list[str]:
+    """What the commands log, a line each."""
+    caplog.set_level(logging.INFO, "raytrans")
+    return caplog.messages
+
+
 def run(config: Path, out: Path, *arguments: object) -> int:
     words = [config, "--out", out, "--device", "cpu", *arguments]
     return cli.run(train_app.main, train_app.parser(), [str(word) for word in words])
@@ -58,6 +69,39 @@ def folders(*paths: Path) -> list[str]:
     return ["--set", f"data.folders={json.dumps([str(path) for path in paths])}", "data.folder_share=1.0"]
 
 
+def test_the_first_line_says_what_will_be_done_and_the_last_what_is_written_where(config, tmp_path, caplog, told):
+    scene, out = capture(tmp_path / "scene"), tmp_path / "out"
+    assert run(config, out, *folders(scene)) == 0
+    count = sum(value.numel() for value in load_file(out / "model.safetensors").values())
+    first, last = caplog.messages[0], caplog.messages[-1]
+    for part in ("size tiny", f"{count:,} parameters", "steps 1 to 3 of 8 rays", "cpu", "folders: 1", "every 2 steps"):
+        assert part in first
+    assert "step 3 of 3" in last
+    named = [Path(text.rstrip(",")) for text in re.findall(r"in (\S+)", last)]
+    assert {path.name for path in named} >= {"model.safetensors", "training.safetensors"}
+    assert all(path.exists() and path.parent == out for path in named)
+
+
+def test_a_finished_run_that_is_resumed_says_so(config, tmp_path, caplog, told):
+    assert run(config, tmp_path / "out") == 0
+    caplog.clear()
+    assert run(config, tmp_path / "out", "--resume", "--json", tmp_path / "numbers.json") == 0
+    assert caplog.messages[0] == "already at step 3 of 3, nothing to do"
+    assert json.loads((tmp_path / "numbers.json").read_text())["step"] == 3
+
+
+def test_weights_to_start_from_may_be_the_folder_of_a_run(config, tmp_path, capsys, caplog, told):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(config, first) == 0
+    assert run(config, second, "--init", first, "--set", "optim.steps=1", "optim.learning_rate=1e-12") == 0
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-9)
+    capsys.readouterr()
+    assert run(config, tmp_path / "third", "--init", tmp_path) == 2
+    assert f"--init: no such file {tmp_path / 'model.safetensors'}" in capsys.readouterr().err
+
+
 def test_the_numbers_are_those_of_the_steps_up_to_the_end(config, tmp_path):
     settings = ["optim.steps=5", "log.evaluate_every=4"]
     assert run(config, tmp_path / "out", "--json", tmp_path / "numbers.json", "--set", *settings) == 0
@@ -81,6 +125,14 @@ def test_rates_count_only_steps_that_were_timed(config, tmp_path, monkeypatch):
     alone(1, {"color": 0.1})
     alone.close()
     assert alone.last["psnr"] == pytest.approx(10) and "rays_per_second" not in alone.last
+
+
+def test_resuming_without_the_settings_says_to_repeat_them(config, tmp_path, capsys):
+    assert run(config, tmp_path / "out", "--set", "data.rays=4", "log.log_every=1") == 0
+    assert run(config, tmp_path / "out", "--resume") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "data.rays: 4 -> 8; repeat its CONFIG, --set and --precision" in error and "log_every" not in error
+    assert run(config, tmp_path / "out", "--resume", "--set", "data.rays=4") == 0
 
 
 def test_a_folder_whose_cameras_share_one_place_is_refused_when_it_is_opened(config, tmp_path, capsys):
