@@ -331,7 +331,7 @@ def test_a_full_disk_in_training_keeps_the_last_state(place, tmp_path, capsys, m
     assert read_tensors(tmp_path / "out/training.safetensors")[1]["step"] == 3
 
 
-def test_ctrl_c_within_a_step_saves_the_whole_step(place, tmp_path, caplog, monkeypatch):
+def test_ctrl_c_within_a_step_saves_the_whole_step(place, tmp_path, capsys, caplog, monkeypatch):
     step, calls = torch.optim.AdamW.step, []
 
     def interrupted(self, *arguments, **named):
@@ -343,9 +343,12 @@ def test_ctrl_c_within_a_step_saves_the_whole_step(place, tmp_path, caplog, monk
     assert threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
-    run("train", place / "tiny.toml", "--out", tmp_path / "out", "--device", "cpu")
+    assert run("train", place / "tiny.toml", "--out", tmp_path / "out", "--device", "cpu") == 130
+    assert "error" not in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) == handler
-    assert "interrupted at step 2; the state is saved, --resume continues" in caplog.text
+    said = [message for message in caplog.messages if "interrupted" in message]
+    assert len(said) == 1 and f"step 2 of 3; the state is saved in {tmp_path / 'out'}" in said[0]
+    assert "--resume continues" in said[0] and "the same CONFIG, --set and --precision" in said[0]
     assert read_tensors(tmp_path / "out/training.safetensors")[1]["step"] == 2
     assert run("train", place / "tiny.toml", "--out", tmp_path / "out", "--device", "cpu", "--resume") == 0
     assert len(calls) == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps.cli import add_json_argument, output_folder, positive_float, write_report
+from raytrans.apps.cli import INTERRUPTED, add_json_argument, output_folder, positive_float, write_report
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
@@ -17,9 +17,9 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
-from raytrans.training.loop import RunOptions, train
+from raytrans.training.loop import STATE, WEIGHTS, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
-from raytrans.training.samples import SceneData
+from raytrans.training.samples import SceneData, has_length
 
 HELD_OUT_SEED = 500_000
 
@@ -32,12 +32,13 @@ def parser() -> ArgumentParser:
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
         "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C any "
-        "time: the state is saved.",
+        "time: the state is saved, the status is 130.",
     )
     out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
     out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
     out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
-    out.add_argument("--init", type=Path, metavar="FILE", help="start from the weights of a checkpoint")
+    text = "start from weights: a .safetensors file, or the folder of a training run"
+    out.add_argument("--init", type=Path, metavar="F", help=text)
     out.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved")
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     out.add_argument("--precision", choices=("float32", "bfloat16"), help="overrides optim.precision of the config")
@@ -73,12 +74,28 @@ def main(arguments: Namespace) -> int:
         raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
     report = Report(config, options.out)
     held_out = held_out_scenes(config)
+    interrupted = None
     try:
         train(config, options, folders, lambda model: evaluate_held_out(model, held_out), report)
+    except KeyboardInterrupt as stop:
+        if not stop.args:  # nothing is saved yet
+            raise
+        interrupted = stop.args[0]
     finally:
         report.close()
-    write_report(arguments.json, {"step": report.step, **report.last})
+    step = read_tensors(options.out / STATE)[1]["step"]
+    write_report(arguments.json, {"step": step, **report.last})
+    if interrupted:
+        log.warning(interrupted)
+        return INTERRUPTED
+    log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
     return 0
+
+
+def written(folder: Path) -> str:
+    """What a run has written, and what for."""
+    curves = f", curves in {folder / 'logs'}" if (folder / "logs").is_dir() else ""
+    return f"weights to render with in {folder / WEIGHTS}, state to resume from in {folder / STATE}{curves}"
 
 
 def chosen_device(name: str) -> str:
@@ -102,18 +119,23 @@ def check_weights(path: Path, resume: bool) -> None:
     """Refuse `--init` beside `--resume`, a file that is no checkpoint, and weights that are not finite."""
     if resume:
         raise ValueError("--init: expected without --resume, which goes on from the weights of the run itself")
-    for name, value in read_tensors(path)[0].items():
+    for name, value in read_tensors(init_file(path))[0].items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"--init: {path}: weight {name} holds NaN or infinity")
 
 
 def scene_data(folder: Path, max_size: int) -> SceneData:
-    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth."""
+    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth.
+
+    Raises ValueError for fewer than two views, for cameras that share one place, and for a file that cannot be read.
+    """
     scene = open_scene(folder)
     train = scene.split("train") or range(len(scene))
     if len(train) < 2:
         held = f"{len(train)} of {len(scene)}"
         raise ValueError(f"data.folders: {folder}: expected at least two views that are not held out, got {held}")
+    if not has_length(scene.cameras[list(train)]):
+        raise ValueError(f"data.folders: {folder}: expected cameras at different places, got all {len(train)} at one")
     views = scene.views(train, max_size=max_size)
     return SceneData(list(views.images), views.cameras, None)
 
@@ -142,31 +164,36 @@ class Report:
     """Progress bar, tensorboard (each where it is installed) and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
-        self.config, self.folder, self.step, self.last = config, folder, 0, {}
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.start = time.monotonic()
-        self.bar, self.writer = _progress_bar(config.optim.steps), _curves(folder / "logs")
+        self.config, self.last = config, {}
+        self.step, self.sums, self.count, self.timed = 0, {}, 0, 0
+        self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
+        self.bar, self.writer = None, _curves(folder / "logs")
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        held_out = any(name.startswith("held-out/") for name in values)
-        if held_out:
+        if any(name.startswith("held-out/") for name in values):
             self._log(step, values)
+            self.last["held-out/step"] = step
             return
-        if self.step == 0:
-            self.start = time.monotonic()
+        if self.start is None:  # the bar comes after what is said at the start
+            self.start, self.bar = time.monotonic(), _progress_bar(self.config.optim.steps, step)
+        else:
+            self.timed += 1
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
         self.step, self.count = step, self.count + 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count == self.config.log.log_every:
-            mean = {name: value / self.count for name, value in self.sums.items()}
-            mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
-            seconds = time.monotonic() - self.start
-            mean["rays_per_second"] = self.config.data.rays * self.count / max(seconds, 1e-9)
-            self.sums, self.count, self.start = {}, 0, time.monotonic()
-            self._log(step, mean)
+            self._log_mean()
+
+    def _log_mean(self) -> None:
+        """Log the mean since the last time."""
+        mean = {name: value / self.count for name, value in self.sums.items()}
+        mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
+        if self.timed:
+            mean["rays_per_second"] = self.config.data.rays * self.timed / max(time.monotonic() - self.start, 1e-9)
+        self.sums, self.count, self.timed, self.start = {}, 0, 0, time.monotonic()
+        self._log(self.step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.last |= values
@@ -176,21 +203,26 @@ class Report:
         if self.bar is not None:
             shown = ("psnr", "rays_per_second", "held-out/psnr")
             self.bar.set_postfix({k: f"{v:.4g}" for k, v in self.last.items() if k in shown})
+            self.bar.clear()
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+        if self.bar is not None:
+            self.bar.refresh()
 
     def close(self) -> None:
-        """Flush what is pending."""
+        """Log the steps since the last mean, and flush."""
+        if self.count:
+            self._log_mean()
         for open_end in (self.bar, self.writer):
             if open_end is not None:
                 open_end.close()
 
 
-def _progress_bar(steps: int):
+def _progress_bar(steps: int, first: int):
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None)
+    return tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
 
 
 def _curves(folder: Path):

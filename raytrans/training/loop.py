@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +24,25 @@ from raytrans.training.samples import Sample, SampleStream, SceneData
 
 log = logging.getLogger(__name__)
 STATE, WEIGHTS = "training.safetensors", "model.safetensors"
-_ADVICE = "; the last saved state is kept; try a smaller optim.learning_rate"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run may do differently without being another experiment."""
+    """What a run may do differently without being another experiment; `init` is a checkpoint or a run's folder."""
 
     out: Path
     resume: bool = False
     init: Path | None = None
     minutes: float | None = None
     device: str = "cpu"
+
+
+def init_file(path: Path) -> Path:
+    """The checkpoint that a run starts from: a file, or `model.safetensors` of a folder; ValueError where none is."""
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"--init: no such file {file}")
+    return file
 
 
 def learning_rate(optim: OptimConfig, step: int) -> float:
@@ -91,23 +98,18 @@ def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:
 def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate=None, report=None) -> Renderer:
     """Train a model; writes `training.safetensors` (to resume) and `model.safetensors` (to use) into `options.out`.
 
-    `evaluate(model, step) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
+    `evaluate(model) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
     Every random draw is a function of (seed, step), so a resumed run repeats the losses of an uninterrupted one.
+    Ctrl-C leaves as KeyboardInterrupt once the state is saved, with a sentence that says how to go on. Raises
+    FloatingPointError where loss or gradient is not finite; what was saved before is kept.
     """
     optim, out, device = config.optim, options.out, torch.device(options.device)
     torch.manual_seed(config.seed)
     model = Renderer(config.model).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
-    first = 0
-    if options.resume:
-        metadata = load_training(out / STATE, model, optimizer)
-        if _experiment(metadata["config"]) != _experiment(_plain(config)):
-            raise ValueError(
-                f"--resume: configuration differs from that of {out / STATE}: {_changes(metadata['config'], config)}"
-            )
-        first = metadata["step"]
-    elif options.init is not None:
-        load_weights(model, read_tensors(options.init)[0], options.init)
+    saved = _restore(config, options, model, optimizer)
+    first = saved or 0
+    log.info(_opening(config, options, model, first, len(folders)))
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     stream = SampleStream(config.data, config.seed, optim.steps, folders)
     step, interrupted = first, False
@@ -121,12 +123,12 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
             with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bfloat16"):
                 terms = sample_losses(model, sample, optim, generator)
             if not bool(torch.isfinite(terms["total"])):
-                raise FloatingPointError(f"the loss is not finite at step {step}, seed {config.seed}{_ADVICE}")
+                raise FloatingPointError(_not_finite("loss", step, config.seed, saved))
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
             if not bool(torch.isfinite(norm)):
-                raise FloatingPointError(f"the gradient is not finite at step {step}, seed {config.seed}{_ADVICE}")
+                raise FloatingPointError(_not_finite("gradient", step, config.seed, saved))
             with _uninterrupted():
                 optimizer.step()
                 step = done = step + 1
@@ -135,6 +137,7 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
             if done % config.log.checkpoint_every == 0:
                 with _uninterrupted():
                     save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
+                saved = done
             if evaluate is not None and done % config.log.evaluate_every == 0:
                 report(done, {f"held-out/{k}": v for k, v in evaluate(model.eval()).items()})
                 model.train()
@@ -143,18 +146,57 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
                 break
     except KeyboardInterrupt:
         interrupted = True
-    with _uninterrupted():
+    with suppress(KeyboardInterrupt), _uninterrupted():  # a second one has nothing left to stop
         save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
         save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
     if interrupted:
-        log.warning("interrupted at step %d; the state is saved, --resume continues", step)
+        raise KeyboardInterrupt(
+            f"interrupted at step {step} of {optim.steps}; the state is saved in {out}; --resume continues with the "
+            "same CONFIG, --set and --precision (log.* and data.workers may differ)"
+        )
     return model.eval()
+
+
+def _restore(config: TrainConfig, options: RunOptions, model: Renderer, optimizer: torch.optim.Optimizer) -> int | None:
+    """Start from what `options` name: the step of the state that is resumed, None where there is none."""
+    if not options.resume:
+        if options.init is not None:
+            load_weights(model, read_tensors(init_file(options.init))[0], options.init)
+        return None
+    path = options.out / STATE
+    metadata = load_training(path, model, optimizer)
+    if _experiment(metadata["config"]) != _experiment(_plain(config)):
+        changes = _changes(metadata["config"], config)
+        raise ValueError(
+            f"--resume: configuration differs from that of {path}: {changes}; repeat its CONFIG, --set and --precision"
+        )
+    return metadata["step"]
+
+
+def _opening(config: TrainConfig, options: RunOptions, model: Renderer, first: int, folders: int) -> str:
+    steps, count = config.optim.steps, sum(p.numel() for p in model.parameters())
+    if first >= steps:
+        return f"already at step {first} of {steps}, nothing to do"
+    begin = "" if options.init is None else f" from {options.init}"
+    share = f" for {config.data.folder_share:.0%} of the scenes" if folders else ""
+    return (
+        f"training size {config.size}, {count:,} parameters{begin}, steps {first + 1} to {steps} of {config.data.rays} "
+        f"rays on {options.device}, folders: {folders}{share}; a line every {config.log.log_every} steps"
+    )
+
+
+def _not_finite(what: str, step: int, seed: int, saved: int | None) -> str:
+    kept = "no state was saved" if saved is None else f"the state of step {saved} is kept"
+    return f"the {what} is not finite at step {step}, seed {seed}; {kept}; try a smaller optim.learning_rate"
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off to the end of the block: weights and step number change together, files are written whole."""
-    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled, nor arrive
+    elsewhere = (
+        threading.current_thread() is not threading.main_thread()
+    )  # where signals neither arrive nor are handled
+    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
     came: list[int] = []

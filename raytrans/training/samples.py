@@ -12,6 +12,7 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
+from raytrans.rendering.sources import COINCIDENT, source_unit
 from raytrans.training.config import DataConfig
 
 FIRST_SEED = 1_000_000
@@ -83,13 +84,18 @@ class SampleStream(torch.utils.data.Dataset):
 
 
 def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) -> Sample:
-    """A target view, sources near it, and random pixels of the target; sources are rolled by random quarter turns."""
+    """A target view, sources near it, and random pixels of the target.
+
+    Where target and sources would share one place, so that nothing has a length, one source comes from elsewhere.
+    """
     target = int(rng.integers(len(scene.images)))
     low, high = config.sources
     count = min(int(rng.integers(low, high + 1)), len(scene.images) - 1)
     close = nearest(scene.cameras, scene.cameras[target], min(count + 3, len(scene.images) - 1), [target])
     chosen = sorted(rng.permutation(len(close))[:count].tolist())
     chosen = [close[i] for i in chosen]
+    if not has_length(scene.cameras[[target, *chosen]]) and has_length(scene.cameras):
+        chosen[-1] = _from_elsewhere(scene.cameras, target)
     camera = scene.cameras[target]
     pixels = torch.as_tensor(rng.integers(0, camera.height * camera.width, config.rays))
     row, column = pixels // camera.width, pixels % camera.width
@@ -102,6 +108,20 @@ def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) 
     distance = sky_is_infinite(scene.depth[target][row, column]) / cosine
     source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
     return Sample(views, rays, color, distance, source_depth, camera.world_from_camera[:3, :3])
+
+
+def has_length(cameras: Cameras) -> bool:
+    """Whether anything says how long a unit is: cameras at different places, or a bound on depth."""
+    return cameras.near is not None or source_unit(cameras) is not None
+
+
+def _from_elsewhere(cameras: Cameras, target: int) -> int:
+    """The best source for a view among those at another place."""
+    distance = (cameras.centers - cameras.centers[target]).norm(dim=-1)
+    away = distance > COINCIDENT * cameras.centers.abs().max()
+    here = [i for i in range(len(cameras)) if not away[i]]
+    # about as near as rounding: others may be told apart where none is from this one
+    return nearest(cameras, cameras[target], 1, here)[0] if bool(away.any()) else int(distance.argmax())
 
 
 def sky_is_infinite(depth: Tensor) -> Tensor:

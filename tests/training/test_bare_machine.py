@@ -17,7 +17,7 @@ MEGABYTE = 2**20
 LONELY = """
 import runpy, sys
 import numpy, torch, torch._dynamo, torch.utils.data, torch.utils.checkpoint
-known = {name.split(".")[0] for name in sys.modules} | set(sys.stdlib_module_names) | {"raytrans"}
+known = {name.split(".")[0] for name in sys.modules} | set(sys.stdlib_module_names) | {"raytrans", "start"}
 known -= {"jaxtyping", "safetensors", "tqdm", "tensorboard", "PIL", "cv2", "kornia", "psutil", "trimesh", "scipy"}
 
 class Lonely:
@@ -28,7 +28,7 @@ class Lonely:
 sys.meta_path.insert(0, Lonely())
 for name in [name for name in sys.modules if name.split(".")[0] not in known]:
     del sys.modules[name]
-sys.path.insert(0, "")
+sys.path[:0] = ["tools", ""]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -1,9 +1,13 @@
 import math
+import os
+import signal
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from raytrans.training.checkpoint import load_model
+from raytrans.training import loop
+from raytrans.training.checkpoint import load_model, read_tensors
 from raytrans.training.config import OptimConfig, train_config
 from raytrans.training.loop import RunOptions, learning_rate, train
 from raytrans.training.samples import SampleStream, scene_of_step
@@ -24,8 +28,9 @@ def losses_of(out, resume=False, stop_at=None, changes=None):
         if step == stop_at:
             raise KeyboardInterrupt
 
-    config = train_config({**CONFIG, **(changes or {})})
-    model = train(config, RunOptions(out, resume=resume), [], None, report)
+    config, model = train_config({**CONFIG, **(changes or {})}), None
+    with nullcontext() if stop_at is None else pytest.raises(KeyboardInterrupt, match=f"step {stop_at} of 6"):
+        model = train(config, RunOptions(out, resume=resume), [], None, report)
     return values, model
 
 
@@ -56,6 +61,49 @@ def test_resuming_with_another_configuration_is_refused_with_the_difference(tmp_
     losses_of(tmp_path, stop_at=3)
     with pytest.raises(ValueError, match="optim.learning_rate: 0.001 -> 0.01"):
         losses_of(tmp_path, resume=True, changes={"optim": {"steps": 6, "warmup": 2, "learning_rate": 0.01}})
+
+
+def test_weights_may_come_from_the_folder_of_a_run(tmp_path):
+    _, model = losses_of(tmp_path / "a")
+    config = train_config({**CONFIG, "optim": {"steps": 1, "learning_rate": 1e-12}})
+    warm = train(config, RunOptions(tmp_path / "b", init=tmp_path / "a"), [])
+    for a, b in zip(model.parameters(), warm.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("bad", "kept"), [(1, None), (4, 3)])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_numbers_that_are_not_finite_end_it_with_what_is_kept(tmp_path, monkeypatch, bad, kept, what):
+    losses, calls = loop.sample_losses, []
+
+    def spoiled(*arguments):
+        calls.append(None)
+        terms = losses(*arguments)
+        if len(calls) == bad + 1:  # the root of 0 has an infinite slope
+            total = terms["total"]
+            terms["total"] = total * math.nan if what == "loss" else (total - total.detach()).sqrt()
+        return terms
+
+    monkeypatch.setattr(loop, "sample_losses", spoiled)
+    with pytest.raises(FloatingPointError, match=f"the {what} is not finite at step {bad}, seed 0") as caught:
+        losses_of(tmp_path)
+    state = tmp_path / "training.safetensors"
+    assert state.exists() == (kept is not None)
+    said = "no state was saved" if kept is None else f"the state of step {read_tensors(state)[1]['step']} is kept"
+    assert said in str(caught.value) and ("kept" in str(caught.value)) == (kept is not None)
+
+
+def test_a_second_ctrl_c_while_the_state_is_saved_changes_nothing(tmp_path, monkeypatch):
+    save = loop.save_model
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*arguments)
+
+    monkeypatch.setattr(loop, "save_model", interrupted)
+    losses_of(tmp_path, stop_at=4)
+    assert read_tensors(tmp_path / "training.safetensors")[1]["step"] == 4
+    assert load_model(tmp_path / "model.safetensors") is not None
 
 
 def test_a_resumed_run_may_log_otherwise_and_draw_samples_elsewhere(tmp_path):
