@@ -2,11 +2,14 @@
 
 import ast
 import importlib
+import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -248,3 +251,17 @@ def test_annotated_shapes_are_checked():
 
 def test_the_version_is_stated_once_and_again_alike():
     assert raytrans.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_a_clone_in_the_current_folder_does_not_hide_the_package(tmp_path):
+    """Started without PYTHONPATH beside a folder `raytrans` that is no package, as the parent folder of a clone is."""
+    installed = importlib.metadata.distributions(name="raytrans", path=[sysconfig.get_path("purelib")])
+    origins = [json.loads(one.read_text("direct_url.json") or "{}").get("url") for one in installed]
+    if origins != [ROOT.as_uri()]:
+        pytest.skip(f"the environment has raytrans from {origins}, not from {ROOT}")
+    (tmp_path / "raytrans" / "docs").mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", "import raytrans; print(raytrans.__file__, raytrans.load)"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(ROOT / "raytrans" / "__init__.py"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,14 @@ def copy_of_the_root(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def one_thread():
+    """Threads that share busy cores wait for each other at every one of the many small operations."""
+    torch.set_num_threads(1)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
 def test_snippets_run_in_the_order_of_the_page(document, copy_of_the_root):
     before = {path.name for path in copy_of_the_root.iterdir()}

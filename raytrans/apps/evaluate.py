@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytrans.apps import advice, cli
+from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
@@ -109,6 +109,9 @@ def main(arguments: Namespace) -> int:
     if arguments.contact_sheet is not None and arguments.contact_sheet.suffix.lower() != ".png":
         raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
     captures = {name: None if name in TEST_SETS else open_scene(name) for name in arguments.scenes}
+    files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
+    outputs.check_file("--json", arguments.json, files)
+    outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
     model = cli.load_model(arguments)
     results, triples = [], []
     for name, scene in captures.items():

@@ -40,7 +40,7 @@ def frame_files(numbers: Iterable[str]) -> list[str]:
 
 def scene_files(scene: Scene, path: Path) -> list[Path]:
     """The files that an opened scene consists of: cameras, images, depths, masks."""
-    cameras = [file for reader in READERS.values() for file in reader.found_in(path)]
+    cameras = [file for reader in READERS.values() for file in reader.found_in(path.expanduser())]
     pixels = [file for frame in scene.frames for file in (frame.image, frame.depth, frame.mask) if file is not None]
     return [*cameras, *pixels]
 
@@ -65,6 +65,12 @@ def check_folder(folder: Path, files: Sequence[Path], count: int) -> None:
     for name in planned:
         if name not in own and ((folder / name).exists() or (folder / name).is_symlink()):
             raise ValueError(f"--out: {folder / name} is in the way, and not of a rendering; choose another folder")
+
+
+def check_file(option: str, file: Path | None, files: Iterable[Path]) -> None:
+    """Refuse to write a file that belongs to a scene, by whatever name; ValueError naming the option."""
+    if file is not None and file.exists() and any(file.samefile(one) for one in files if one.exists()):
+        raise ValueError(f"{option}: {file} is a file of the scene; choose another file")
 
 
 def is_inside(file: Path, folder: Path) -> bool:

@@ -127,11 +127,9 @@ def main(arguments: Namespace) -> int:
 
 def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
     """Refuse outputs that would mix with the scene, or write over it, over another capture, or over the cameras."""
-    files = outputs.scene_files(scene, Path(arguments.scene).expanduser())
+    files = outputs.scene_files(scene, Path(arguments.scene))
     outputs.check_folder(arguments.out, files, count)
-    report = arguments.json
-    if report is not None and report.exists() and any(report.samefile(file) for file in files if file.exists()):
-        raise ValueError(f"--json: {report} is a file of the scene; choose another file")
+    outputs.check_file("--json", arguments.json, files)
     cameras, old = Path(arguments.views), arguments.out / outputs.CAMERAS
     if cameras.is_file() and old.is_file() and cameras.samefile(old):
         raise ValueError(f"--views: {cameras} would be written over; choose another --out")

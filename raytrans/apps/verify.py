@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import advice, cli
+from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
+from raytrans.data.scene import Scene
 from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.geometry.cameras import Cameras
@@ -46,11 +47,14 @@ def parser() -> ArgumentParser:
 
 def main(arguments: Namespace) -> int:
     """Verify as the command line says; the exit status."""
+    scene = None if arguments.scene is None else open_scene(arguments.scene)
+    if scene is not None:
+        outputs.check_file("--json", arguments.json, outputs.scene_files(scene, Path(arguments.scene)))
     model = cli.load_model(arguments)
-    if arguments.scene is None:
+    if scene is None:
         views, camera = generated_views(arguments.sources, arguments.max_size)
     else:
-        views, camera = captured_views(arguments.scene, arguments.sources, arguments.max_size)
+        views, camera = captured_views(scene, arguments.sources, arguments.max_size)
     if source_unit(Cameras.stack([*views.cameras, camera])) is None:
         raise ValueError(f"{arguments.scene}: no baseline: all cameras share one place, so that depth has no scale")
     report = check_model(model, views, camera, DTYPES[arguments.dtype], arguments.seed)
@@ -76,9 +80,9 @@ def generated_views(count: int, max_size: int) -> tuple[Views, Cameras]:
     return Views(scene.images[1:], scene.cameras[1:]), scene.cameras[0]
 
 
-def captured_views(scene: str | Path, count: int, max_size: int) -> tuple[Views, Cameras]:
+def captured_views(scene: Scene, count: int, max_size: int) -> tuple[Views, Cameras]:
     """The middle one of the held-out views of a scene as the target, and the sources nearest to it."""
-    capture = Capture(open_scene(scene), count, max_size)
+    capture = Capture(scene, count, max_size)
     holdout = capture.scene.split("holdout") or [0]
     target = holdout[len(holdout) // 2]
     return capture.views(capture.sources(capture.scene.cameras[target], target)), capture.camera(target)

@@ -109,17 +109,21 @@ def _mean_depth(rendering: Rendering) -> Tensor:
     return rendering.distance_mean if rendering.depth_mean is None else rendering.depth_mean
 
 
+def _motion_words(sizes: float) -> str:
+    return f"rotation and a shift by {sizes:,.0f} scene size{'s'[: sizes > 1]}"
+
+
 def _world_motion(trial: Trial) -> Measured:
     for factor in (1.0, 10.0):
         rotation, shift = trial.motion(factor * trial.size)
         moved = trial.render(trial.views.moved(rotation, shift), trial.camera.moved(rotation, shift))
-        yield f"rotation, and {factor:g} scene sizes", difference(moved, trial.plain)
+        yield _motion_words(factor), difference(moved, trial.plain)
 
 
 def _far_offset(trial: Trial) -> Measured:
     rotation, shift = trial.motion(FAR * trial.size)
     moved = trial.render(trial.views.moved(rotation, shift), trial.camera.moved(rotation, shift))
-    yield f"rotation, and {FAR:g} scene sizes", difference(moved, trial.plain)
+    yield _motion_words(FAR), difference(moved, trial.plain)
 
 
 def _scale(trial: Trial) -> Measured:
@@ -282,8 +286,8 @@ def check_model(
         useless = _useless(trial)
         rows = [_contract(name, trial, useless) for name in _CONTRACTS]
         rows += [_reported(name, trial) for name in _REPORTED]
-    title = f"{trial.precision}, {len(views)} sources, target {camera.height}x{camera.width}"
-    return Report(tuple(rows), title)
+    size = f"{camera.width} x {camera.height} pixels (width x height)"
+    return Report(tuple(rows), f"{trial.precision}, {len(views)} sources, target of {size}")
 
 
 def _trial(model: Renderer, views: Views, camera: Cameras, seed: int) -> Trial:

@@ -5,11 +5,15 @@ import math
 import torch
 from torch import Tensor
 
+from raytrans.geometry.cameras import Cameras
 from raytrans.shapes import Float
 
 SURROUND = 1.7  # radians: the largest gap in azimuth that cameras surrounding a point may leave
 STEEP = 1.3  # radians of elevation beyond which azimuths say little about directions
 TIE = 1e-9  # angles that differ by rounding
+WITNESSES = 3  # cameras that have to see a place for a picture to show more of it than a guess
+NEARBY = 0.44  # radians: beyond this parallax they see another side of it
+GRID = 5  # places along each side of a picture
 
 
 class Region:
@@ -68,13 +72,16 @@ class Region:
         axis = across[int((across.norm(dim=-1) > 0.2).double().argmax())]
         return axis / axis.norm()
 
-    def loop(self, phase: Float[Tensor, "k"]) -> Float[Tensor, "k 3"]:
-        """Offsets of a smooth closed loop at phases in [0, 2 pi): a full turn, or an ellipse within what is covered."""
+    def loop(self, phase: Float[Tensor, "k"], size: float = 1.0) -> Float[Tensor, "k 3"]:
+        """Offsets of a smooth closed loop at phases in [0, 2 pi): a full turn, or an ellipse within what is covered.
+
+        size: of the ellipse, relative to the largest.
+        """
         if self.surrounding:
             weight = torch.softmax(4 * torch.cos(phase[:, None] - self.azimuth), -1)
             return self._offsets(phase, weight @ self.elevation, weight)
         points = torch.stack([self.azimuth, self.elevation], -1)
-        curve = points.mean(0) + torch.stack([phase.cos(), phase.sin()], -1) @ inscribed_ellipse(points).mT
+        curve = points.mean(0) + size * torch.stack([phase.cos(), phase.sin()], -1) @ inscribed_ellipse(points).mT
         apart = (curve[:, None] - points).square().sum(-1)
         spread = (points - points.mean(0)).square().sum(-1).mean()
         weight = torch.softmax(-apart / spread.clamp_min(TIE**2), -1)
@@ -84,6 +91,25 @@ class Region:
         flat = azimuth.cos()[:, None] * self.zero + azimuth.sin()[:, None] * self.side
         direction = elevation.cos()[:, None] * flat + elevation.sin()[:, None] * self.up
         return (weight @ self.distance.log()).exp()[:, None] * direction
+
+
+def covered_share(cameras: Cameras, path: Cameras, point: Float[Tensor, "3"]) -> float:
+    """The least share of a picture of `path`, in the plane of `point` across its axis, that three cameras see nearby.
+
+    Nearby is within 0.44 radians, seen from the place in question. `path` has pinhole cameras with `point` before them.
+    """
+    size = torch.stack([path.width, path.height], -1)[:, None]
+    steps = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
+    sight = path.pixel_rays(size * torch.cartesian_prod(steps, steps)).direction
+    own, forward = path.centers[:, None], path.forward[:, None]
+    depth = ((point - own) * forward).sum(-1, keepdim=True)
+    place = own + sight * depth / (sight * forward).sum(-1, keepdim=True)
+    pixel, z = cameras.project(place[None])
+    theirs = place - cameras.centers[:, None, None]
+    near = (theirs * sight).sum(-1) > math.cos(NEARBY) * theirs.norm(dim=-1)
+    bounds = torch.stack([cameras.width, cameras.height], -1)[:, None, None]
+    seen = near & (z > 0) & (pixel > 0).all(-1) & (pixel < bounds).all(-1)
+    return float((seen.sum(0) >= WITNESSES).double().mean(-1).min())
 
 
 def inscribed_ellipse(points: Float[Tensor, "n 2"]) -> Float[Tensor, "2 2"]:

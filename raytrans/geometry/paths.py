@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import quaternion
-from raytrans.geometry.coverage import Region
+from raytrans.geometry.coverage import Region, covered_share
 from raytrans.geometry.rigid import rigid, rotation_from_axis_angle
 from raytrans.shapes import Bool, Float
 
@@ -28,6 +28,9 @@ LEVEL = 0.1  # of the squared turn of x axes within a plane: how far out of it t
 LEAST_TURN = 1e-3  # mean squared sine between x axes below which they fix no plane
 STEEP = 0.3  # cosine between that plane's normal and the mean up vector below which cameras look along the normal
 ASLANT = 0.35  # sine off the vertical: steeper lines of sight turn quickly about themselves to stay level
+ORBIT_SIZES = (1.0, 0.85, 0.7)  # relative to the largest ellipse within what the cameras cover
+ORBIT_SAMPLES = 16  # pictures by which a size is judged
+SIZE_WORTH = 0.2  # the share of a picture that the whole size of an orbit is worth
 DOLLY = 1 / 3  # of the cameras' extent along the line of sight that a spiral uses: more changes the subject's size
 COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
 
@@ -105,9 +108,9 @@ def orbit(cameras: Cameras, frames: int, target: Array | None = None) -> Cameras
 
     Cameras that surround the target give a full turn about the up vector, elevation and distance following the
     cameras smoothed over the azimuth. Others give the largest ellipse around the mean viewing direction that lies
-    within the convex hull of their directions (azimuth, elevation), so that it never leaves what they cover. Cameras
-    at one place give a closed turn through their own rotations. Raises ValueError for frames < 1 and for a target that
-    is not (3,).
+    within the convex hull of their directions (azimuth, elevation), so that it never leaves what they cover; a smaller
+    one where cameras at the rim look elsewhere, so that pictures there would show what nobody saw. Cameras at one place
+    give a closed turn through their own rotations. Raises ValueError for frames < 1 and for a target that is not (3,).
     """
     cameras, frames = _batch(cameras), _count(frames)
     pose = cameras.world_from_camera
@@ -121,8 +124,15 @@ def orbit(cameras: Cameras, frames: int, target: Array | None = None) -> Cameras
     if _one_place(pose[:, :3, 3]) and (target is None or float(offset.norm(dim=-1).max()) == 0):
         return _path(cameras, _through(torch.cat([pose, pose[:1]]), frames + 1)[:-1])
     region = Region(offset[offset.norm(dim=-1) > 1e-9 * offset.norm(dim=-1).max()], _up(pose), pose[0, :3, :3])
-    place = region.loop(torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames))
-    return _path(cameras, _facing(place + point, -place, region.up, pose[0, :3, 0]))
+
+    def around(count: int, size: float) -> Cameras:
+        place = region.loop(torch.arange(count, dtype=torch.float64) * (2 * math.pi / count), size)
+        return _path(cameras, _facing(place + point, -place, region.up, pose[0, :3, 0]))
+
+    def worth(size: float) -> float:
+        return SIZE_WORTH * size + covered_share(cameras, around(ORBIT_SAMPLES, size), point)
+
+    return around(frames, 1.0 if region.surrounding else max(ORBIT_SIZES, key=worth))
 
 
 def spiral(cameras: Cameras, frames: int) -> Cameras:

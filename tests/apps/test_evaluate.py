@@ -121,3 +121,16 @@ def test_mistakes_are_one_line_and_status_2(place, capsys, more, named):
     assert run(place, *more) == 2
     error = capsys.readouterr().err
     assert error.startswith("evaluate: error: ") and named in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--json", "transforms.json"), ("--json", "images/3.png"), ("--contact-sheet", "images/9.png")],
+)
+def test_no_file_of_a_scene_is_written_over(place, capsys, option, name):
+    file = place / "scene" / name
+    before = file.read_bytes()
+    assert run(place, option, str(file)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and f"{option}: {file} is a file of the scene" in lines[0]
+    assert file.read_bytes() == before

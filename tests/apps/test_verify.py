@@ -11,6 +11,7 @@ import torch
 from raytrans.apps import cli
 from raytrans.apps import verify as app
 from raytrans.data.generate import generated_scene
+from raytrans.data.readers import open_scene
 from raytrans.export.files import write_png, write_transforms
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
@@ -95,8 +96,8 @@ def test_nan_weights_break_every_contract(place, tmp_path):
 
 
 def test_the_target_is_held_out(place):
-    views, camera = app.captured_views(place / "scene", 3, 32)
-    scene = app.open_scene(place / "scene")
+    scene = open_scene(place / "scene")
+    views, camera = app.captured_views(scene, 3, 32)
     target = scene.split("holdout")[-1]
     assert torch.equal(camera.world_from_camera, scene.cameras[target].world_from_camera)
     held_out = scene.cameras[scene.split("holdout")].centers
@@ -126,3 +127,15 @@ def test_the_tool_explains_itself():
     command = [sys.executable, ROOT / "tools/verify.py", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert all(word in text for word in ("SCENE", "--checkpoint", "--dtype", "--max-size", "--sources", "--json"))
+
+
+@pytest.mark.parametrize("name", ["transforms.json", "images/3.png"])
+def test_no_file_of_the_scene_is_written_over(place, tmp_path, capsys, name):
+    named = tmp_path / "numbers.json"
+    named.symlink_to(place / "scene" / name)
+    before = named.read_bytes()
+    for file in (named, place / "scene" / name):
+        assert run(place / "scene", "--checkpoint", place / "sound.safetensors", "--json", file) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"--json: {file} is a file of the scene" in lines[0]
+    assert named.read_bytes() == before

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -144,6 +145,9 @@ def test_a_sound_model_passes(rig, dtype):
     assert [row.name for row in report.reported] == ["source_roll", "mirror", "bfloat16"]
     assert all(row.error >= 0 for row in report.rows)
     assert report["mirror"].error > 1e-3 and report["source_roll"].error > 1e-3
+    assert "target of 23 x 15 pixels (width x height)" in str(report)
+    assert re.fullmatch("worst: rotation and a shift by (1 scene size|10 scene sizes)", report["world_motion"].note)
+    assert report["far_offset"].note == "worst: rotation and a shift by 10,000 scene sizes"
 
 
 def test_the_check_is_repeatable_and_leaves_the_model_as_it_was(rig):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from scipy.spatial import ConvexHull
 
-from raytrans.geometry.coverage import Region, inscribed_ellipse
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.coverage import Region, covered_share, inscribed_ellipse
+from raytrans.geometry.paths import look_at
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -52,3 +54,31 @@ def test_directions_near_the_pole_turn_about_a_level_axis():
     mean = region.direction.mean(0)
     assert abs(float(region.up @ mean)) < 1e-12
     assert float(region.elevation.abs().max()) < 0.5 and float(region.azimuth.abs().max()) < 0.5
+
+
+def test_the_covered_share_is_that_of_a_loop_over_places_and_cameras():
+    random = np.random.default_rng(1)
+    lens = np.array([[60.0, 0, 33], [0, 62.0, 20], [0, 0, 1]])
+    centers, aims = random.normal(size=(9, 3)) * 0.5 + [0, 0, -4], random.normal(size=(9, 3)) * 1.6
+    cameras = Cameras(np.tile(lens, (9, 1, 1)), look_at(centers, aims, (0.0, -1, 0)), size=(44, 64))
+    poses = look_at(np.array([[0.3, 0, -4], [-1.0, 0.5, -3.5], [0.2, -1, -4]]), np.full(3, 0.1), (0.0, -1, 0))
+    shares = []
+    for pose in poses.numpy():
+        depth = (pose[:3, 2] * (0.1 - pose[:3, 3])).sum()
+        covered = 0
+        for x in 64 * (np.arange(5) + 0.5) / 5:
+            for y in 44 * (np.arange(5) + 0.5) / 5:
+                place = pose[:3, :3] @ (np.linalg.inv(lens) @ [x, y, 1.0] * depth) + pose[:3, 3]
+                count = 0
+                for world_from_camera in cameras.world_from_camera.numpy():
+                    local = np.linalg.inv(world_from_camera) @ [*place, 1.0]
+                    u, v, w = lens @ local[:3]
+                    a, b = place - world_from_camera[:3, 3], place - pose[:3, 3]
+                    parallax = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+                    count += w > 0 and 0 < u / w < 64 and 0 < v / w < 44 and parallax < 0.44
+                covered += count >= 3
+        shares.append(covered / 25)
+    path = Cameras(np.tile(lens, (3, 1, 1)), poses, size=(44, 64))
+    point = torch.full((3,), 0.1, dtype=torch.float64)
+    assert covered_share(cameras, path, point) == pytest.approx(min(shares), abs=1e-12)
+    assert 0 < min(shares) < max(shares) < 1

@@ -222,6 +222,21 @@ def test_orbit_of_a_partial_rig_stays_inside_the_hull_and_fills_it():
     assert float(angle(path.forward, -path.centers).max()) < 1e-9
 
 
+def test_orbit_leaves_a_rim_whose_cameras_look_elsewhere():
+    azimuth, elevation = (v.ravel() for v in np.meshgrid(np.linspace(-0.7, 0.7, 8), np.linspace(-0.5, 0.5, 8)))
+    places = on_sphere(azimuth, elevation)
+    # the further up or down, the further they look past the middle
+    aside = np.sign(elevation) * np.maximum(np.abs(elevation) - 0.1, 0)
+    toward, aside = cameras_at(places), cameras_at(places, 6 * aside[:, None] * np.array([0.0, 0, 1]))
+
+    def height(path):
+        return float(torch.asin(path.centers[:, 2] / path.centers.norm(dim=-1)).abs().max())
+
+    target = torch.zeros(3, dtype=torch.float64)
+    wide, narrow = orbit(toward, 64, target), orbit(aside, 64, target)
+    assert height(narrow) < 0.9 * height(wide)
+
+
 def test_orbit_around_a_given_target_looks_at_it():
     target = torch.tensor([0.5, 0.2, -0.1], dtype=torch.float64)
     for name in ("arc", "ring", "one", "one place"):

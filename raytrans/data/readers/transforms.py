@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from raytrans.data.images import WHITE, image_size
+from raytrans.data.readers.listed import ListedFiles, normal
 from raytrans.data.scene import Frame, Scene, same_aspect
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.distortion import Distortion
@@ -23,7 +25,6 @@ from raytrans.geometry.rigid import project_to_rotation
 
 SINGLE = "transforms.json"
 SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
-EXTENSIONS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
 FISHEYE = ("OPENCV_FISHEYE",)
@@ -48,8 +49,8 @@ def read(files: list[Path]) -> Scene:
     """Scene of one `transforms.json`, or of the split files of one folder (train, then val, then test).
 
     Listed images that do not exist are left out, with a warning; views keep the order of the files.
-    File paths are taken relative to the folder of the json: absolute ones must lie in it, and `..` may reach one level
-    above it, no further. Transparent pixels are put on white, or on the `background` that the file names.
+    File paths are absolute or relative to the folder of the json; see `ListedFiles` for those of another machine.
+    Transparent pixels are put on white, or on the `background` that the file names.
     `depth_file_path` is `depth_unit_scale_factor` (0.001 unless the file or frame states it, as in nerfstudio, also for
     .npy) times the stored value; `depth_path` is instant-ngp's, with `integer_depth_scale`.
     Raises ValueError naming the file and frame for whatever is missing, not finite, or contradictory.
@@ -62,7 +63,7 @@ def read(files: list[Path]) -> Scene:
             splits.setdefault(name, []).append(index)
     if not shots:
         listed = sum(len(part.meta["frames"]) for part in parts)
-        first = parts[0].resolve(str(parts[0].meta["frames"][0].get("file_path", "?")), parts[0].label(0))
+        first = parts[0].files.place(str(parts[0].meta["frames"][0].get("file_path", "?")))
         raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first")
     folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
     return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder)
@@ -119,6 +120,8 @@ class _Transforms:
     def __init__(self, path: Path, meta: dict):
         self.path, self.meta = path, meta
         self.folder = Path(os.path.abspath(path)).parent
+        names = (frame.get("file_path") for frame in meta["frames"])
+        self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)))
         named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
 
@@ -140,8 +143,8 @@ class _Transforms:
         names = self.meta.get(key) or []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{self.path}: expected a list of file names {key}, got {str(names)[:60]}")
-        listed = {os.path.normpath(str(frame.get("file_path"))) for frame in self.meta["frames"]}
-        found = {os.path.normpath(name) for name in names}
+        listed = {normal(str(frame.get("file_path"))) for frame in self.meta["frames"]}
+        found = {normal(name) for name in names}
         if lost := sorted(found - listed):
             log.warning("%s: %d of %d %s name no frame (first: %s)", self.path, len(lost), len(found), key, lost[0])
         return found & listed
@@ -150,25 +153,8 @@ class _Transforms:
         name = str(self.meta["frames"][index].get("file_path", "no file_path"))
         return f"{self.path}: frame {index} ({name if len(name) <= 200 else name[:200] + '...'})"
 
-    def resolve(self, text: str, label: str) -> Path:
-        """Absolute path of a listed file, refused where it leaves the scene."""
-        text = text.replace("\\", "/")
-        path = Path(os.path.normpath(self.folder / text))
-        root = self.folder if os.path.isabs(text) else self.folder.parent
-        if not path.is_relative_to(root):
-            raise ValueError(f"{label}: expected a path inside {root}, got {text}")
-        return path
-
-    def existing(self, text: str, label: str) -> Path | None:
-        """The listed file, with an image extension added where that is what exists; None where nothing does."""
-        path = self.resolve(text, label)
-        try:
-            candidates = (path.with_name(path.name + extension) for extension in EXTENSIONS)
-            return next((candidate for candidate in candidates if candidate.is_file()), None)
-        except (OSError, ValueError):  # a name too long, or none at all
-            raise ValueError(f"{label}: {text[:60]!r}... is no file name") from None
-
     def shots(self) -> list[_Shot]:
+        self._tell_moved()
         found = [self.shot(i) for i in range(len(self.meta["frames"]))]
         kept = [shot for shot in found if shot is not None]
         if kept and len(kept) < len(found):
@@ -179,13 +165,25 @@ class _Transforms:
             )  # fmt: skip
         return kept
 
+    def _tell_moved(self) -> None:
+        if moved := sorted(self.files.moved):
+            log.warning(
+                "%s: %d images are not where they are listed, and taken from below its folder (first: %s, now %s)",
+                self.path, len(moved), moved[0], self.files.moved[moved[0]],
+            )  # fmt: skip
+        if doubtful := sorted(self.files.doubtful):
+            log.warning(
+                "%s: %d images are not where they are listed, and not told apart by their names below its folder "
+                "(first: %s)", self.path, len(doubtful), doubtful[0],
+            )  # fmt: skip
+
     def shot(self, index: int, need_image: bool = True) -> _Shot | None:
         frame, label = self.meta["frames"][index], self.label(index)
         values = _Values({**self.meta, **frame}, label)
         name = frame.get("file_path")
         if need_image and not isinstance(name, str):
             raise ValueError(f"{label}: expected a string file_path, got {name!r}")
-        image = self.existing(name, label) if isinstance(name, str) else None
+        image = _found(self.files.image, name, label) if isinstance(name, str) else None
         if image is None and need_image:
             return None
         stated = values.size()
@@ -206,7 +204,7 @@ class _Transforms:
     def _splits(self, name: str | None) -> list[str]:
         if name is None or not self.named_splits:
             return [split for split, file in SPLIT_FILES.items() if file == self.path.name]
-        return [split for split, names in self.named_splits.items() if os.path.normpath(name) in names]
+        return [split for split, names in self.named_splits.items() if normal(name) in names]
 
     def _frame(self, image: Path | None, upright: bool, values: "_Values", label: str) -> Frame:
         depth, scale = values.get("depth_file_path"), values.number("depth_unit_scale_factor")
@@ -227,10 +225,17 @@ class _Transforms:
     def _extra(self, text: object, label: str, kind: str) -> Path | None:
         if text is not None and not isinstance(text, str):
             raise ValueError(f"{label}: expected the name of a {kind} file, got {text!r}")
-        path = self.existing(text, label) if text else None
+        path = _found(self.files.extra, text, label) if text else None
         if text and path is None:
             log.warning("%s: its %s file %s does not exist: left out", label, kind, text)
         return path
+
+
+def _found(find: Callable[[str], Path | None], name: str, label: str) -> Path | None:
+    try:
+        return find(name)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
 
 
 class _Values:
