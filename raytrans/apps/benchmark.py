@@ -28,7 +28,7 @@ SIDE, SOURCES = 128, 8
 STEPS = {"training step, 6 sources of 64x64": (64, 6), "training step, 8 sources of 128x128": (128, 8)}
 STEP_RAYS = 1024
 FEATURES, QUERY, PER_TARGET = "8x0 + 4x1 + 2x2", "8x0 + 4x1", 16
-PAIRS = (8192, 32768, 131072)
+PAIRS = (16384, 65536, 262144)
 
 
 def parser() -> ArgumentParser:

@@ -78,11 +78,14 @@ class Renderer(nn.Module):
         """Feature maps of the views; whatever needs a unit of length comes with `place`."""
         return encode(self.encoder, views, self.dtype, self.device)
 
-    def place(self, encoded: EncodedViews, unit: Tensor | None) -> EncodedViews:
+    def place(
+        self, encoded: EncodedViews, unit: Tensor | None, generator: torch.Generator | None = None
+    ) -> EncodedViews:
         """Recentre the cameras, count lengths in `unit` and estimate every source's distribution of depth.
 
         The unit is None where all sources share one place (see `source_unit`): nothing but near bounds, if there are
-        any, has a length there, and every target ray brings a unit of its own.
+        any, has a length there, and every target ray brings a unit of its own. In training a generator draws the views
+        that each is compared with (see `DepthSweep`).
         """
         own = unit
         if unit is None:
@@ -90,7 +93,7 @@ class Renderer(nn.Module):
             own = torch.ones((), dtype=torch.float64) if near is None else near.double().mean()
         center = encoded.cameras.centers.mean(0)
         relative = RelativeCameras.of(encoded.cameras, center, own, self.dtype, self.device)
-        return self.sweep(replace(encoded, relative=relative, one_place=unit is None))
+        return self.sweep(replace(encoded, relative=relative, one_place=unit is None), generator=generator)
 
     def forward(
         self, views: EncodedViews, rays: TargetRays, background: Tensor, jitter: Tensor | None = None

@@ -22,6 +22,7 @@ from raytrans.rendering.sampling import inverse_edges, near_inverse
 
 COINCIDENT = 1e-9
 BLOCK = 2048  # pixels of a source compared with the others at a time
+DRAWN = 5  # other views that a source is compared with in training
 BATCH = 2**18  # pixels in the encoder at a time
 
 
@@ -90,13 +91,19 @@ class DepthSweep(nn.Module):
         self.sharpness = nn.Parameter(torch.full((self.similarities,), 2.0))
         self.regularize = VolumeRegularizer(2 * self.similarities + 2, context, channels)
 
-    def forward(self, views: EncodedViews, planes: int | None = None) -> EncodedViews:
-        """Add volumes to placed views; logits, which only training reads, where gradients are recorded."""
+    def forward(
+        self, views: EncodedViews, planes: int | None = None, generator: torch.Generator | None = None
+    ) -> EncodedViews:
+        """Add volumes to placed views; logits, which only training reads, where gradients are recorded.
+
+        With a generator, every view is compared with `DRAWN` of the others at most, drawn at random.
+        """
         planes = planes or self.planes
         volumes, nears, logits = [], [], []
         for i in range(len(views)):
             size = views.match[i].shape[-2:]
-            value, near = self._statistics(views, i, planes)
+            others = _others(len(views), i, generator)
+            value, near = self._statistics(views, i, others, planes)
             value = value.unflatten(0, size).permute(3, 2, 0, 1)
             logit = self.regularize(value[None], views.context[i][None])[0]
             volumes.append(surface_volume(logit))
@@ -104,11 +111,10 @@ class DepthSweep(nn.Module):
             logits.append(logit)
         return replace(views, volume=volumes, near=nears, logits=logits if torch.is_grad_enabled() else None)
 
-    def _statistics(self, views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor]:
-        """Agreement of view i with the others at every pixel and plane, (h w, C, D), and near (h w,)."""
+    def _statistics(self, views: EncodedViews, i: int, others: list[int], planes: int) -> tuple[Tensor, Tensor]:
+        """Agreement of view i with others at every pixel and plane, (h w, C, D), and near (h w,)."""
         origin, frame, near, inverse = plane_samples(views, i, planes)
         position = (inverse / near[:, None])[:, None]
-        others = [j for j in range(len(views)) if j != i]
         if not others:
             unknown = near.new_zeros(len(near), 2 * self.similarities + 1, planes)
             return torch.cat([unknown, position], 1), near
@@ -166,6 +172,13 @@ class DepthSweep(nn.Module):
             return score
         typed = score[:, -2] * turn.real - score[:, -1] * turn.imag
         return torch.cat([score[:, :-2], typed[:, None]], 1)
+
+
+def _others(count: int, i: int, generator: torch.Generator | None) -> list[int]:
+    others = [j for j in range(count) if j != i]
+    if generator is None or len(others) <= DRAWN:
+        return others
+    return [others[k] for k in sorted(torch.randperm(len(others), generator=generator)[:DRAWN].tolist())]
 
 
 def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:

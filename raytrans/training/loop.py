@@ -57,7 +57,7 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
     if optim.augment_rotation:
         turn, zero = random_rotation(generator=generator), torch.zeros(3, dtype=torch.float64)
         sample.views, sample.rays = sample.views.moved(turn, zero), sample.rays.moved(turn, zero)
-    views = model.place(model.encode(sample.views), source_unit(sample.views.cameras))
+    views = model.place(model.encode(sample.views), source_unit(sample.views.cameras), generator)
     rays = model.target_rays(views, sample.rays)
     rays.axes = sample.axes
     if bool(rays.unit.isnan().any()):

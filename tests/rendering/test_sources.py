@@ -22,6 +22,10 @@ def placed_views(count=4, **changes):
         return model, model.place(model.encode(views), source_unit(views.cameras))
 
 
+def others(views, i):
+    return [j for j in range(len(views)) if j != i]
+
+
 def slow_similarities(sweep: DepthSweep, views, i, j):
     """Correlation of every pixel and plane of view i with view j, by definition: groups of invariants, then type 1."""
     origin, frame, _, inverse = plane_samples(views, i, PLANES)
@@ -55,13 +59,13 @@ def slow_statistics(sweep: DepthSweep, views, i):
 def test_statistics_are_those_of_a_loop_over_sources():
     model, views = placed_views()
     for i in (0, 2):
-        got, _ = model.sweep._statistics(views, i, PLANES)
+        got, _ = model.sweep._statistics(views, i, others(views, i), PLANES)
         torch.testing.assert_close(got.mT, slow_statistics(model.sweep, views, i), rtol=0, atol=1e-10)
 
 
 def test_matching_types_without_turning_channels_need_no_turn():
     model, views = placed_views(match_type="8x0", groups=2)
-    got, _ = model.sweep._statistics(views, 1, PLANES)
+    got, _ = model.sweep._statistics(views, 1, others(views, 1), PLANES)
     torch.testing.assert_close(got.mT, slow_statistics(model.sweep, views, 1), rtol=0, atol=1e-10)
 
 
@@ -69,16 +73,18 @@ def test_one_view_has_nothing_to_agree_with():
     model, views = placed_views(2)
     views.match, views.cameras = views.match[:1], views.cameras[:1]
     views.colors = views.colors[:1]
-    got, _ = model.sweep._statistics(views, 0, PLANES)
+    got, _ = model.sweep._statistics(views, 0, others(views, 0), PLANES)
     assert not bool(got[:, :-1].any())
     torch.testing.assert_close(got[:, -1], torch.linspace(1, 0, PLANES, dtype=torch.float64).expand(len(got), -1))
 
 
 def test_blocks_of_pixels_change_nothing(monkeypatch):
     model, views = placed_views()
-    whole, _ = model.sweep._statistics(views, 1, PLANES)
+    whole, _ = model.sweep._statistics(views, 1, others(views, 1), PLANES)
     monkeypatch.setattr(sources, "BLOCK", 7)
-    torch.testing.assert_close(model.sweep._statistics(views, 1, PLANES)[0], whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        model.sweep._statistics(views, 1, others(views, 1), PLANES)[0], whole, rtol=0, atol=1e-12
+    )
 
 
 def test_images_encoded_one_by_one_are_those_of_a_batch(monkeypatch):
@@ -89,3 +95,19 @@ def test_images_encoded_one_by_one_are_those_of_a_batch(monkeypatch):
         single = model.encode(again)
     for i in range(len(again)):
         torch.testing.assert_close(single.fine[i], views.fine[i], rtol=0, atol=1e-6)
+
+
+def test_training_compares_with_some_of_the_views_drawn_anew():
+    model, views = placed_views(8)
+    with torch.no_grad():
+        every = model.sweep(views).volume
+        drawn = [model.sweep(views, generator=torch.Generator().manual_seed(k)).volume for k in (0, 0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(drawn[0], every, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(drawn[0], drawn[2], strict=True))
+    generator = torch.Generator().manual_seed(3)
+    picks = [sources._others(8, 2, generator) for _ in range(300)]
+    assert all(len(set(p)) == sources.DRAWN and 2 not in p for p in picks)
+    counts = [sum(j in p for p in picks) / 300 for j in (0, 1, 3, 4, 5, 6, 7)]
+    assert min(counts) > 0.6 and max(counts) < 0.83  # 5 of 7 is 0.71
+    assert sources._others(6, 0, generator) == [1, 2, 3, 4, 5]
