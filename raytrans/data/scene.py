@@ -1,12 +1,14 @@
 """A posed capture on disk: cameras now, pixels when asked for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from raytrans.data.images import WHITE, bounded_size, read_depth, read_image, read_mask, resize_area, resize_nearest
+from raytrans.data.points import SparsePoints
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -35,7 +37,8 @@ class Frame:
 class Scene:
     """Cameras (N,) and the files they belong to; images are decoded when asked for.
 
-    `splits` maps "train", "val", "test" to indices where the files name them. Raises ValueError for an empty scene.
+    `splits` maps "train", "val", "test" to indices where the files name them. `points` reads the sparse points of the
+    reconstruction when they are first asked for. Raises ValueError for an empty scene.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Scene:
         frames: Sequence[Frame],
         splits: Mapping[str, Sequence[int]] | None = None,
         path: Path | None = None,
+        points: Callable[[], SparsePoints] | None = None,
     ):
         if len(frames) == 0 or len(cameras) != len(frames):
             raise ValueError(f"frames: expected one or more, one per camera ({len(cameras)}), got {len(frames)}")
@@ -51,6 +55,7 @@ class Scene:
         self.frames = list(frames)
         self.splits = {name: sorted(set(indices)) for name, indices in (splits or {}).items() if len(indices) > 0}
         self.path = path
+        self._read_points, self._points = points, None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -93,6 +98,26 @@ class Scene:
         if frame.mask is None:
             return None
         return _fitted(read_mask(frame.mask, frame.upright), self._size(index), frame.mask)
+
+    def sparse_points(self) -> SparsePoints | None:
+        """Sparse points in the frame of the poses, read when first asked for; None where the scene has none."""
+        if self._points is None and self._read_points is not None:
+            self._points = self._read_points()
+        return self._points
+
+    def sparse_depth(self, index: int) -> tuple[Float[Tensor, "points 2"], Float[Tensor, "points"]] | None:
+        """Pixels (K, 2) where a view saw sparse points, as observed, and their z-depths (K,), both float64.
+
+        Points behind the camera are left out. None where the scene has no points or its files name no observations.
+        """
+        index = self._position(index)
+        points = self.sparse_points()
+        if points is None or points.observations is None:
+            return None
+        which, pixels = points.observations[index]
+        camera = self.cameras[index]
+        depth = (torch.from_numpy(points.xyz[which]) - camera.centers) @ camera.forward
+        return torch.from_numpy(pixels)[depth > 0], depth[depth > 0]
 
     def split(self, name: str) -> list[int]:
         """Indices of "train", "test" or "holdout".

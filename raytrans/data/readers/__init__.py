@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import transforms
+from raytrans.data.readers import colmap, transforms
 from raytrans.data.scene import Scene
 
-READERS = {"transforms.json or transforms_train/val/test.json": transforms}
+READERS = {
+    "transforms.json or transforms_train/val/test.json": transforms,
+    "a COLMAP model in sparse/0, sparse, colmap/sparse/0 or the folder itself": colmap,
+}
 
 
 def open_scene(path: str | Path) -> Scene:

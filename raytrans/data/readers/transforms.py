@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raytrans.data.images import WHITE, image_size
+from raytrans.data.images import WHITE
 from raytrans.data.readers.listed import ListedFiles, normal
-from raytrans.data.scene import Frame, Scene, same_aspect
+from raytrans.data.readers.sizes import pixel_size, rescaled
+from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.rigid import project_to_rotation
@@ -187,13 +188,13 @@ class _Transforms:
         if image is None and need_image:
             return None
         stated = values.size()
-        size, upright = _pixel_size(image, stated, label)
+        size, upright = pixel_size(image, stated, label)
         intrinsics = values.intrinsics(*(have or want for have, want in zip(stated, size, strict=True)))
         model, coefficients = values.distortion()
         return _Shot(
             frame=self._frame(image, upright, values, label),
             splits=self._splits(name),
-            intrinsics=_rescaled(intrinsics, stated, size),
+            intrinsics=rescaled(intrinsics, stated, size),
             world_from_camera=values.world_from_camera(),
             size=size,
             model=model,
@@ -341,28 +342,3 @@ class _Values:
                 f"{self.label}: expected background white, black or three numbers in [0, 1], got {value!r}"
             )
         return float(value[0]), float(value[1]), float(value[2])
-
-
-def _pixel_size(image: Path | None, stated: tuple[int | None, int | None], label: str) -> tuple[tuple[int, int], bool]:
-    """(height, width) of the pixels to be read, and whether EXIF orientation is applied to them.
-
-    Intrinsics that state the size of the stored pixels, not of the upright picture, were made without regard to the
-    EXIF orientation: then the pixels stay as stored, so that image and camera agree.
-    """
-    if image is None:
-        if None in stated:
-            raise ValueError(f"{label}: expected w and h, as its image does not exist, got none")
-        return stated, True
-    stored, upright = image_size(image)
-    for matches in (lambda size, wanted: size == wanted, same_aspect):
-        for size, turn in ((upright, True), (stored, False)):
-            wanted = tuple(have or value for have, value in zip(stated, size, strict=True))
-            if matches(size, wanted):
-                return size, turn
-    raise ValueError(f"{label}: expected height and width {stated} or the same aspect, got {upright} in {image}")
-
-
-def _rescaled(intrinsics: np.ndarray, stated: tuple[int | None, int | None], size: tuple[int, int]) -> np.ndarray:
-    """Intrinsics stated for one size in pixels of another, scaled by the exact ratio of each axis."""
-    height, width = (have / (want or have) for have, want in zip(size, stated, strict=True))
-    return np.diag([width, height, 1.0]) @ intrinsics

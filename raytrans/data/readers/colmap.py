@@ -1,0 +1,205 @@
+"""Reader of COLMAP reconstructions: `sparse/0`, `sparse`, `colmap/sparse/0` or the folder of the model itself.
+
+Camera axes and pixels are those of COLMAP, x right, y down, z forward, the centre of the top-left pixel at (0.5, 0.5).
+Source: colmap.github.io/format.html and colmap.github.io/cameras.html.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raytrans.data.points import SparsePoints
+from raytrans.data.readers import colmap_files as files_of
+from raytrans.data.readers.listed import normal
+from raytrans.data.readers.sizes import pixel_size, rescaled
+from raytrans.data.scene import Frame, Scene
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.conversions import from_colmap
+from raytrans.geometry.distortion import Distortion
+
+MODEL_FOLDERS = ("", "sparse", "colmap/sparse", "colmap")
+PARTS = ("cameras", "images", "points3D")
+IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
+LENS_NAMES = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
+LENS_NAMES["rational"] = (*LENS_NAMES["opencv"], "k4", "k5", "k6")
+ONE, TWO = ("f", "cx", "cy"), ("fx", "fy", "cx", "cy")
+LENSES = {  # lens and names of the parameters
+    "SIMPLE_PINHOLE": ("opencv", ONE),
+    "PINHOLE": ("opencv", TWO),
+    "SIMPLE_RADIAL": ("opencv", (*ONE, "k1")),
+    "RADIAL": ("opencv", (*ONE, "k1", "k2")),
+    "OPENCV": ("opencv", (*TWO, "k1", "k2", "p1", "p2")),
+    "FULL_OPENCV": ("rational", (*TWO, *LENS_NAMES["rational"])),
+    "OPENCV_FISHEYE": ("fisheye", (*TWO, *LENS_NAMES["fisheye"])),
+    "SIMPLE_FISHEYE": ("fisheye", ONE),
+    "FISHEYE": ("fisheye", TWO),
+    "SIMPLE_RADIAL_FISHEYE": ("fisheye", (*ONE, "k1")),
+    "RADIAL_FISHEYE": ("fisheye", (*ONE, "k1", "k2")),
+}
+
+log = logging.getLogger(__name__)
+
+
+def found_in(path: Path) -> list[Path]:
+    """Folders of the models that `path` (a capture, a model, or a file of one) holds; empty where there are none."""
+    if path.is_file():
+        names = {f"{part}{kind}" for part in PARTS for kind in (".bin", ".txt")}
+        return [path.parent] if path.name in names and _is_model(path.parent) else []
+    places = [path / name for name in MODEL_FOLDERS]
+    for place in places:
+        inside = sorted(place.iterdir()) if place.is_dir() and place != path else []
+        if models := [folder for folder in (place, *inside) if _is_model(folder)]:
+            return models
+    return []
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether it holds cameras and images, or one of them in the binary form that no other format shares."""
+    there = {kind: [(folder / f"{part}{kind}").is_file() for part in PARTS[:2]] for kind in (".bin", ".txt")}
+    return any(there[".bin"]) or all(there[".txt"])
+
+
+def read(files: list[Path]) -> Scene:
+    """Scene of the model with most images; views sorted by name, images that do not exist left out with a warning.
+
+    Images lie in `images`, else in `images_2`, `images_4` or `images_8` with intrinsics scaled by the exact ratio of
+    each axis, beside the model or up to three folders above it. Pixels are taken as stored, as COLMAP takes them.
+    Raises ValueError naming file and image or camera for what is cut, contradictory, or a lens that has no equal here.
+    """
+    folder = _largest(files)
+    camera_file, image_file = _part(folder, "cameras"), _part(folder, "images")
+    cameras = files_of.read_cameras(camera_file)
+    listed = sorted(files_of.read_images(image_file), key=lambda image: image.name)
+    for image in listed:
+        if image.camera not in cameras:
+            raise ValueError(
+                f"{image_file}: image {image.name}: expected a camera of {camera_file.name}, got id {image.camera}"
+            )
+    root, paths = _located(folder, image_file, listed)
+    kept = [image for image in listed if image.name in paths]
+    sizes = [_size(paths[image.name], image, cameras, image_file) for image in kept]
+    ratios = [np.divide(size, cameras[image.camera].size)[::-1] for image, (size, _) in zip(kept, sizes, strict=True)]
+    return Scene(
+        _cameras([cameras[image.camera] for image in kept], kept, [size for size, _ in sizes], camera_file),
+        [Frame(paths[image.name], upright) for image, (_, upright) in zip(kept, sizes, strict=True)],
+        path=root,
+        points=_points(folder, image_file, kept, ratios),
+    )
+
+
+def _largest(folders: list[Path]) -> Path:
+    """The model with most images, the first of equals; says so where there are others."""
+    if len(folders) == 1:
+        return folders[0]
+    counts = [files_of.count_images(_part(folder, "images")) for folder in folders]
+    best = int(np.argmax(counts))
+    others = ", ".join(
+        f"{folder.name} has {n}" for folder, n in zip(folders, counts, strict=True) if folder != folders[best]
+    )
+    log.warning(
+        "%s: taken among %d models, as it has most images, %d (%s)", folders[best], len(folders), counts[best], others
+    )
+    return folders[best]
+
+
+def _part(folder: Path, part: str, needed: bool = True) -> Path | None:
+    """The binary file of a model, else its text; both of one kind, as COLMAP writes them."""
+    kinds = [kind for kind in (".bin", ".txt") if (folder / f"{part}{kind}").is_file()]
+    if kinds:
+        return folder / f"{part}{kinds[0]}"
+    if needed:
+        raise ValueError(
+            f"{folder}: expected {part}.bin or {part}.txt beside the other files of the model, got neither"
+        )
+    return None
+
+
+def _located(folder: Path, image_file: Path, listed: list[files_of.Image]) -> tuple[Path, dict[str, Path]]:
+    """Root of the capture, and the image files that exist by name, in the first folder that holds any of them."""
+    folder = Path(os.path.abspath(folder))
+    bases = [folder, *folder.parents][:4]
+    places = [(base, base / name) for name in (*IMAGE_FOLDERS, "") for base in bases]
+    for base, place in places:
+        paths = (
+            {image.name: Path(os.path.normpath(place / normal(image.name))) for image in listed}
+            if place.is_dir()
+            else {}
+        )
+        there = {name: path for name, path in paths.items() if path.is_file()}
+        if there:
+            if lost := [image.name for image in listed if image.name not in there]:
+                log.warning(
+                    "%s: %d of %d images do not exist in %s and are left out (first: %s)",
+                    image_file, len(lost), len(listed), place, lost[0],
+                )  # fmt: skip
+            return base, there
+    looked = ", ".join(IMAGE_FOLDERS)
+    raise ValueError(
+        f"{image_file}: none of its {len(listed)} images exists; looked for {listed[0].name} first, in {looked} of "
+        f"{bases[0]} and of the folders above it up to {bases[-1]}"
+    )
+
+
+def _size(
+    path: Path, image: files_of.Image, cameras: dict[int, files_of.Camera], file: Path
+) -> tuple[tuple[int, int], bool]:
+    return pixel_size(path, cameras[image.camera].size, f"{file}: image {image.name}", as_stored=True)
+
+
+def _cameras(entries: list, images: list[files_of.Image], sizes: list[tuple[int, int]], file: Path) -> Cameras:
+    lenses = {_lens(entry, file)[0] for entry in entries}
+    if "fisheye" in lenses and len(lenses) > 1:
+        raise ValueError(f"{file}: expected one kind of lens per scene, got perspective and fisheye cameras")
+    lens = "rational" if "rational" in lenses else lenses.pop()
+    values = [dict(zip(_lens(entry, file)[1], entry.parameters, strict=True)) for entry in entries]
+    rows = torch.tensor([[v.get(name, 0.0) for name in LENS_NAMES[lens]] for v in values], dtype=torch.float64)
+    intrinsics = [
+        rescaled(_intrinsics(v, entry, file), entry.size, size)
+        for v, entry, size in zip(values, entries, sizes, strict=True)
+    ]
+    poses = from_colmap(np.array([image.qvec for image in images]), np.array([image.tvec for image in images]))
+    # a fisheye without coefficients still bends
+    distortion = Distortion(lens, rows) if lens == "fisheye" or bool(rows.any()) else None
+    return Cameras(np.stack(intrinsics), poses, size=np.array(sizes), distortion=distortion)
+
+
+def _lens(camera: files_of.Camera, file: Path) -> tuple[str, tuple[str, ...]]:
+    if camera.model not in LENSES:
+        raise ValueError(f"{file}: expected cameras of {', '.join(LENSES)}; got {camera.model}")
+    return LENSES[camera.model]
+
+
+def _intrinsics(values: dict[str, float], camera: files_of.Camera, file: Path) -> np.ndarray:
+    fx, fy = (values.get(name, values.get("f")) for name in ("fx", "fy"))
+    if not min(fx, fy) > 0:
+        raise ValueError(f"{file}: {camera.model}: expected positive focal lengths, got {fx} and {fy}")
+    return np.array([[fx, 0.0, values["cx"]], [0.0, fy, values["cy"]], [0.0, 0.0, 1.0]])
+
+
+def _points(folder: Path, image_file: Path, images: list[files_of.Image], ratios: list[np.ndarray]):
+    """Function that reads the sparse points; None where the model has none. Pixels are scaled like the images."""
+    file = _part(folder, "points3D", needed=False)
+    if file is None:
+        return None
+
+    def points() -> SparsePoints:
+        ids, xyz, rgb = files_of.read_points(file)
+        seen = []
+        for image, ratio in zip(images, ratios, strict=True):
+            pixels, which = files_of.observations(image_file, image)
+            index = np.searchsorted(ids, which)
+            known = (
+                (index < len(ids)) & (ids[np.minimum(index, len(ids) - 1)] == which)
+                if len(ids)
+                else np.zeros(len(which), bool)
+            )
+            if not known.all():
+                lost = which[~known][0]
+                raise ValueError(f"{image_file}: image {image.name}: expected points of {file.name}, got id {lost}")
+            seen.append((index, pixels * ratio))
+        return SparsePoints(xyz, rgb, seen)
+
+    return points
