@@ -107,8 +107,10 @@ def mirrored_camera(camera: Cameras) -> Cameras:
     intrinsics[0, 2] = camera.width - intrinsics[0, 2]
     intrinsics[0, 1] = -intrinsics[0, 1]
     lens = camera.distortion
-    if lens is not None and lens.model == "opencv":
-        lens = Distortion("opencv", lens.coefficients * lens.coefficients.new_tensor([1.0, 1, 1, -1, 1]))
+    if lens is not None and lens.model != "fisheye":
+        signs = torch.ones_like(lens.coefficients)
+        signs[..., 3] = -1
+        lens = Distortion(lens.model, lens.coefficients * signs)
     return Cameras(intrinsics, pose, (camera.height, camera.width), lens, camera.near, camera.far)
 
 

@@ -2,12 +2,14 @@
 
 OpenCV model, r^2 = x^2 + y^2:    x' = x F(r)/r + 2 p1 x y + p2 (r^2 + 2 x^2),  F(r) = r (1 + k1 r^2 + k2 r^4 + k3 r^6)
                                   y' = y F(r)/r + p1 (r^2 + 2 y^2) + 2 p2 x y
+Rational model: as OpenCV's, with  F(r) = r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6)
 Fisheye model, a = atan2(r, z):   (x', y') = (x, y) F(a)/r,                     F(a) = a (1 + k1 a^2 + ... + k4 a^8)
 
-Polynomials fold back: beyond some radius F decreases, and points far outside the picture would land inside it. So F is
-followed only to the radius (`limit`) where its slope, less what the tangential terms may take from it, has fallen to
-1 %, and is continued from there in a straight line; the tangential terms keep their value. Every lens is then
-monotonic, distortion and its inverse are finite everywhere and undo each other; within the limit all is as in OpenCV.
+Polynomials fold back: beyond some radius F decreases, and points far outside the picture would land inside it;
+quotients have poles. So F is followed only to the radius (`limit`) where its slope, less what the tangential terms may
+take from it, or the denominator has fallen to 1 %, and is continued from there in a straight line; the tangential
+terms keep their value. Every lens is then monotonic, distortion and its inverse are finite everywhere and undo each
+other; within the limit all is as in OpenCV.
 Source: docs.opencv.org, "Camera Calibration and 3D Reconstruction" and "Fisheye camera model".
 """
 
@@ -18,12 +20,17 @@ from torch import Tensor
 
 from raytrans.shapes import Float
 
-MODELS = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
-LEAST_SLOPE = 0.01
+MODELS = {
+    "opencv": ("k1", "k2", "p1", "p2", "k3"),
+    "rational": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "fisheye": ("k1", "k2", "k3", "k4"),
+}
+LEAST_SLOPE, LEAST_DENOMINATOR = 0.01, 0.01
 # radius or angle at which the straight continuation begins at the latest
-FARTHEST = {"opencv": 1e3, "fisheye": math.pi}
+FARTHEST = {"opencv": 1e3, "rational": 1e3, "fisheye": math.pi}
 WIDEST = math.pi / 2 - 1e-6  # angle to the axis that (x/z, y/z) can still express
 NEWTON_STEPS, FULL_STEPS = 60, 10
+Radial = tuple[list[Tensor], list[Tensor]]  # coefficients of the numerator, and of the denominator if there is one
 NEARLY = 1e-8  # relative step after which one more Newton step ends at rounding
 
 
@@ -41,7 +48,8 @@ def divided(points: Float[Tensor, "*n 3"]) -> Tensor:
 
 
 class Distortion:
-    """Lens of one camera or a batch: `coefficients` (*batch, K), OpenCV k1 k2 p1 p2 [k3] or fisheye k1 k2 k3 k4.
+    """Lens of one camera or a batch: `coefficients` (*batch, K), OpenCV k1 k2 p1 p2 [k3], rational k1 k2
+    p1 p2 k3 k4 k5 k6 or fisheye k1 k2 k3 k4.
 
     Coordinates given to the methods lead with the axes of the batch: (*batch, *more, 2); axes of length 1 broadcast.
     Raises ValueError for an unknown model, another number of coefficients, NaN or infinity.
@@ -55,7 +63,7 @@ class Distortion:
         if model == "opencv" and coefficients.ndim and coefficients.shape[-1] == 4:
             coefficients = torch.cat([coefficients, torch.zeros_like(coefficients[..., :1])], -1)
         if coefficients.ndim == 0 or coefficients.shape[-1] != len(names):
-            count = "4 or 5 coefficients" if model == "opencv" else "4 coefficients"
+            count = "4 or 5 coefficients" if model == "opencv" else f"{len(names)} coefficients"
             raise ValueError(
                 f"distortion: expected {count} ({' '.join(names)}) on the last axis for the {model} model, "
                 f"got shape {tuple(coefficients.shape)}"
@@ -64,9 +72,11 @@ class Distortion:
             raise ValueError("distortion: expected finite coefficients, got NaN or infinity")
         self.model, self.coefficients = model, coefficients
         radial, tangential = (coefficients, coefficients[..., :0])
-        if model == "opencv":
+        if model != "fisheye":
             radial, tangential = coefficients[..., [0, 1, 4]], coefficients[..., 2:4]
         self.limit = _limit(radial, tangential, FARTHEST[model])
+        if model == "rational":
+            self.limit = _rational_limit(radial, coefficients[..., 5:], tangential, FARTHEST[model])
 
     def _with(self, coefficients: Tensor, limit: Tensor) -> "Distortion":
         lens = Distortion.__new__(Distortion)
@@ -96,25 +106,29 @@ class Distortion:
 
     @staticmethod
     def stack(lenses: "list[Distortion | None]") -> "Distortion | None":
-        """Join lenses of one model on a new first axis; None is a pinhole, which is an opencv lens of zeros.
+        """Join lenses on a new first axis; None is a pinhole, which is an opencv lens of zeros.
 
-        Raises ValueError where models differ: a fisheye of zeros is no pinhole.
+        An opencv lens among rational ones is one of them. Raises ValueError for a fisheye among others: of zeros it is
+        no pinhole.
         """
         models = {lens.model for lens in lenses if lens is not None}
         if not models:
             return None
-        if len(models) > 1 or (models == {"fisheye"} and None in lenses):
+        if "fisheye" in models and (len(models) > 1 or None in lenses):
             got = ", ".join(sorted({lens.model if lens is not None else "none" for lens in lenses}))
             raise ValueError(f"distortion: expected one lens model for all cameras of a batch, got {got}")
-        zero = torch.zeros_like(next(lens.coefficients for lens in lenses if lens is not None))
-        return Distortion(models.pop(), torch.stack([zero if lens is None else lens.coefficients for lens in lenses]))
+        model = max(models, key=lambda name: len(MODELS[name]))
+        some = next(lens.coefficients for lens in lenses if lens is not None)
+        rows = [some[..., :0] if lens is None else lens.coefficients for lens in lenses]
+        pad = torch.nn.functional.pad
+        return Distortion(model, torch.stack([pad(row, (0, len(MODELS[model]) - row.shape[-1])) for row in rows]))
 
     def quarter_turned(self, k: int = 1) -> "Distortion":
         """Lens of the camera turned k times so that x_new = y, y_new = -x: p1 becomes -p2 and p2 becomes p1."""
         if self.model == "fisheye" or k % 4 == 0:
             return self
-        k1, k2, p1, p2, k3 = self.coefficients.unbind(-1)
-        return self._with(torch.stack([k1, k2, -p2, p1, k3], -1), self.limit).quarter_turned(k % 4 - 1)
+        k1, k2, p1, p2, *rest = self.coefficients.unbind(-1)
+        return self._with(torch.stack([k1, k2, -p2, p1, *rest], -1), self.limit).quarter_turned(k % 4 - 1)
 
     def distort(self, xy: Float[Tensor, "*n 2"]) -> Tensor:
         """Distorted coordinates of (x/z, y/z); differentiable, in the precision of `xy` and the coefficients."""
@@ -124,7 +138,7 @@ class Distortion:
         square = (xy * xy).sum(-1)
         beyond = square > limit * limit
         radius = torch.where(beyond, square, 1.0).sqrt()
-        value, slope = _polynomial(radial, torch.where(beyond, limit * limit, square))
+        value, slope = _quotient(radial, torch.where(beyond, limit * limit, square))
         scale = torch.where(beyond, (limit * value + slope * (radius - limit)) / radius, value)
         x, y = (xy * torch.where(beyond, limit / radius, 1.0)[..., None]).unbind(-1)
         tangential = torch.stack(
@@ -134,7 +148,7 @@ class Distortion:
 
     def project(self, points: Float[Tensor, "*n 3"]) -> Tensor:
         """Distorted coordinates of points in camera axes; a fisheye sees behind itself. Differentiable."""
-        if self.model == "opencv":
+        if self.model != "fisheye":
             return self.distort(divided(points))
         length = points.detach().abs().amax(-1, keepdim=True)
         x, y, z = (points / torch.where(length > 0, length, 1.0)).unbind(-1)
@@ -148,7 +162,7 @@ class Distortion:
         ratio = torch.where(on_axis, (1 - tangent / 3) / torch.where(on_axis, z, 1.0), angle / radius)
         radial, _, limit = self._aligned(points.ndim - 1)
         beyond = ~on_axis & (angle > limit)
-        value, slope = _polynomial(radial, torch.where(on_axis, tangent, torch.where(beyond, limit, angle) ** 2))
+        value, slope = _quotient(radial, torch.where(on_axis, tangent, torch.where(beyond, limit, angle) ** 2))
         scale = torch.where(beyond, (limit * value + slope * (angle - limit)) / radius, ratio * value)
         return torch.stack([x, y], -1) * scale[..., None]
 
@@ -174,7 +188,7 @@ class Distortion:
 
     def unproject(self, xy: Float[Tensor, "*n 2"]) -> Tensor:
         """Unit directions in camera axes seen at distorted coordinates, in float64; a fisheye's end behind it."""
-        if self.model == "opencv":
+        if self.model != "fisheye":
             xy = self.undistort(xy)
             return normalized(torch.cat([xy, torch.ones_like(xy[..., :1])], -1))
         radius, angle = self._angle(xy)
@@ -191,7 +205,7 @@ class Distortion:
         return radius, (angle - (value - radius) / slope.detach()).clamp_max(math.pi)
 
     def _newton(self, at: Tensor, target: Tensor) -> Tensor:
-        """Newton's step J^-1 (distort(at) - target) of the OpenCV model; J is a constant for gradients."""
+        """Newton's step J^-1 (distort(at) - target) of the perspective models; J is a constant for gradients."""
         residual = self.distort(at) - target
         with torch.no_grad():
             jacobian = self._jacobian(at)
@@ -201,7 +215,7 @@ class Distortion:
         return (inverse @ residual[..., None])[..., 0]
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """Derivative of `distort` (..., 2, 2), OpenCV model."""
+        """Derivative of `distort` (..., 2, 2), perspective models."""
         radial, (p1, p2), limit = self._aligned(xy.ndim - 1)
         radius = xy.norm(dim=-1)
         value, slope = _profile(radius, radial, limit)
@@ -218,19 +232,28 @@ class Distortion:
         bent = torch.stack(rows, -2) @ (shrink[..., None, None] * (across + inside * along))
         return slope[..., None, None] * along + scale[..., None, None] * across + bent
 
-    def _aligned(self, axes: int) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None, Tensor]:
+    def _aligned(self, axes: int) -> tuple[Radial, tuple[Tensor, Tensor] | None, Tensor]:
         """Radial and tangential coefficients and the limit, with axes of length 1 for what follows the batch."""
         shape = (*self.shape, *(1,) * (axes - len(self.shape)))
         shaped = [c.reshape(shape) for c in self.coefficients.unbind(-1)]
         limit = self.limit.reshape(shape)
         if self.model == "fisheye":
-            return shaped, None, limit
-        k1, k2, p1, p2, k3 = shaped
-        return [k1, k2, k3], (p1, p2), limit
+            return (shaped, []), None, limit
+        k1, k2, p1, p2, k3, *denominator = shaped
+        return ([k1, k2, k3], denominator), (p1, p2), limit
+
+
+def _quotient(radial: Radial, square: Tensor) -> tuple[Tensor, Tensor]:
+    """F(t)/t and F'(t) at t^2 = square, without the continuation, for F = t N/D or t N."""
+    value, slope = _polynomial(radial[0], square)
+    if not radial[1]:
+        return value, slope
+    below, below_slope = _polynomial(radial[1], square)
+    return value / below, (slope - value / below * (below_slope - below)) / below
 
 
 def _polynomial(radial: list[Tensor], square: Tensor) -> tuple[Tensor, Tensor]:
-    """F(t)/t and F'(t) at t^2 = square, without the continuation."""
+    """P = 1 + k1 t^2 + k2 t^4 + ... and (t P)' at t^2 = square."""
     value, slope = torch.zeros_like(square), torch.zeros_like(square)
     for i, k in reversed(list(enumerate(radial))):
         value = (value + k) * square
@@ -238,14 +261,14 @@ def _polynomial(radial: list[Tensor], square: Tensor) -> tuple[Tensor, Tensor]:
     return 1 + value, 1 + slope
 
 
-def _profile(t: Tensor, radial: list[Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
+def _profile(t: Tensor, radial: Radial, limit: Tensor) -> tuple[Tensor, Tensor]:
     """F and F' at t >= 0, continued in a straight line beyond the limit."""
     inner = torch.minimum(t, limit)
-    value, slope = _polynomial(radial, inner * inner)
+    value, slope = _quotient(radial, inner * inner)
     return inner * value + slope * (t - inner), slope
 
 
-def _solved(target: Tensor, radial: list[Tensor], limit: Tensor) -> Tensor:
+def _solved(target: Tensor, radial: Radial, limit: Tensor) -> Tensor:
     """t >= 0 with F(t) = target up to NEARLY: Newton's method kept inside a shrinking bracket."""
     low, high = torch.zeros_like(target), target / LEAST_SLOPE
     shape = torch.broadcast_shapes(target.shape, limit.shape)
@@ -271,7 +294,40 @@ def _limit(radial: Tensor, tangential: Tensor, farthest: float) -> Tensor:
     row = radial.new_zeros(*radial.shape[:-1], degree)
     row[..., 0] = 6 * tangential.detach().norm(dim=-1)
     row[..., 1::2] = -radial.detach() * torch.arange(3, degree + 2, 2)
-    below = torch.eye(degree, dtype=radial.dtype)[:-1].expand(*row.shape[:-1], degree - 1, degree)
-    roots = torch.linalg.eigvals(torch.cat([row[..., None, :] / (1 - LEAST_SLOPE), below], -2))
+    return _first_root(row / (1 - LEAST_SLOPE), farthest)
+
+
+def _first_root(row: Tensor, farthest: float) -> Tensor:
+    """Smallest t > 0, at most `farthest`, with 1 = row_1 t + row_2 t^2 + ... (*batch): 1/t is an eigenvalue."""
+    degree = row.shape[-1]
+    below = torch.eye(degree, dtype=row.dtype)[:-1].expand(*row.shape[:-1], degree - 1, degree)
+    roots = torch.linalg.eigvals(torch.cat([row[..., None, :], below], -2))
     real = torch.where(roots.imag.abs() <= 1e-7 * roots.real, roots.real, 0.0)
     return 1 / real.amax(-1).clamp_min(1 / farthest)
+
+
+def _rational_limit(top: Tensor, bottom: Tensor, tangential: Tensor, farthest: float) -> Tensor:
+    """Smallest t > 0 at which D or F' - 6 |p| t has fallen to its least, or `farthest`, (*batch), for F = t N/D.
+
+    The second is where N D + 2 u (N' D - N D') = (LEAST_SLOPE + 6 |p| t) D^2, in u = t^2.
+    """
+    top, bottom = top.detach(), bottom.detach()
+    one = torch.ones_like(top[..., :1])
+    n, d = torch.cat([one, top], -1), torch.cat([one, bottom], -1)
+    power = torch.arange(4, dtype=top.dtype)
+    slope = _product((1 + 2 * power) * n, d) - _product(n, 2 * power * d)
+    square = _product(d, d)
+    whole = top.new_zeros(*top.shape[:-1], 14)
+    whole[..., 0:13:2] = slope - LEAST_SLOPE * square
+    whole[..., 1:14:2] = -6 * tangential.detach().norm(dim=-1, keepdim=True) * square
+    pole = top.new_zeros(*top.shape[:-1], 6)
+    pole[..., 1::2] = -bottom / (1 - LEAST_DENOMINATOR)
+    return torch.minimum(_first_root(-whole[..., 1:] / whole[..., :1], farthest), _first_root(pole, farthest))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Coefficients of the product of two polynomials, lowest first."""
+    result = a.new_zeros(*a.shape[:-1], a.shape[-1] + b.shape[-1] - 1)
+    for i in range(b.shape[-1]):
+        result[..., i : i + a.shape[-1]] += a * b[..., i : i + 1]
+    return result

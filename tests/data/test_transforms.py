@@ -347,7 +347,7 @@ def test_cameras_alone_need_no_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("a.jpg", "no camera poses"), ("images/a.png", "no camera poses"), ("sparse/0/cameras.bin", "another format")],
+    [("a.jpg", "no camera poses"), ("images/a.png", "no camera poses"), ("sparse/0/points3D.bin", "no COLMAP model")],
 )
 def test_a_folder_without_poses_says_what_to_do(tmp_path, name, advice):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,12 @@ OPENCV = [
     [0.0, 0.0, 0.0, 0.0, 0.0],
 ]
 FISHEYE = [[0.05, -0.01, 0.003, -0.001], [-0.03, 0.01, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
-LENSES = [("opencv", c) for c in OPENCV] + [("fisheye", c) for c in FISHEYE]
+RATIONAL = [
+    [0.31, -0.12, 0.001, -0.002, 0.02, 0.65, -0.1, 0.05],
+    [-7.9, 21.0, 0.0006, 0.0003, 2.5, -7.6, 18.9, 7.8],
+    [-0.3, 0.1, 0.003, -0.002, 0.02, 0.0, 0.0, 0.0],
+]
+LENSES = [(m, c) for m, rows in (("opencv", OPENCV), ("fisheye", FISHEYE), ("rational", RATIONAL)) for c in rows]
 
 
 def lens(model, coefficients):
@@ -73,6 +78,29 @@ def test_any_opencv_lens_is_undone_everywhere(seed, extent):
     assert difference(ours.distort(ours.undistort(xy)), xy) < 1e-12 * extent
 
 
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 10.0]))
+def test_any_rational_lens_is_undone_everywhere_and_never_folds_back(seed, extent):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.tensor([1.0, 1.0, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    ours = Distortion("rational", spread * torch.randn(8, generator=generator, dtype=torch.float64))
+    xy = grid(extent)
+    assert difference(ours.distort(ours.undistort(xy)), xy) < 1e-12 * extent
+    radius = torch.linspace(0, 2 * ours.limit.clamp_max(3).item(), 4001, dtype=torch.float64)
+    image = ours._with(ours.coefficients * torch.tensor([1.0, 1, 0, 0, 1, 1, 1, 1]), ours.limit).distort(
+        torch.stack([radius, 0 * radius], -1)
+    )
+    assert (image[:, 0].diff() > 0).all()
+
+
+def test_a_rational_lens_without_denominator_is_the_opencv_lens():
+    ours, plain = lens("rational", [*OPENCV[0], 0.0, 0.0, 0.0]), lens("opencv", OPENCV[0])
+    assert ours.limit.item() == pytest.approx(plain.limit.item(), rel=1e-9)
+    assert difference(ours.distort(grid(5.0)), plain.distort(grid(5.0))) < 1e-9
+    stacked = Distortion.stack([None, plain, lens("rational", RATIONAL[0])])
+    assert stacked.model == "rational" and difference(stacked[1].distort(grid(1.0)), plain.distort(grid(1.0))) < 1e-12
+    assert torch.equal(stacked[0].distort(grid(1.0)), grid(1.0))
+
+
 @given(st.integers(0, 10**6))
 def test_any_fisheye_is_undone_up_to_straight_behind(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -99,13 +127,19 @@ def test_an_equidistant_fisheye_images_the_angle():
         ("opencv", [0.3, 0.0, 0.0, 0.0], 1e3),
         ("fisheye", [-0.1, 0.0, 0.0, 0.0], math.sqrt(0.99 / 0.3)),
         ("fisheye", [0.1, 0.0, 0.0, 0.0], math.pi),
+        # r / (1 + r^2) has the slope (1 - u) / (1 + u)^2, u = r^2; r / (1 - r^2) a pole at 1
+        ("rational", [0.0, 0, 0, 0, 0, 1, 0, 0], math.sqrt((-1.02 + math.sqrt(1.02**2 + 4 * 0.01 * 0.99)) / 0.02)),
+        ("rational", [0.0, 0, 0, 0, 0, -1, 0, 0], math.sqrt(0.99)),
     ],
 )
 def test_the_limit_is_where_the_slope_has_fallen_to_one_percent(model, coefficients, limit):
     assert lens(model, coefficients).limit.item() == pytest.approx(limit, rel=1e-9)
 
 
-@pytest.mark.parametrize(("model", "coefficients"), [("opencv", [-0.3, 0.0, 0.0, 0.0]), ("fisheye", [-0.5, 0, 0, 0])])
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [("opencv", [-0.3, 0.0, 0.0, 0.0]), ("fisheye", [-0.5, 0, 0, 0]), ("rational", [0.0, 0, 0, 0, 0, 1, 0, 0])],
+)
 def test_beyond_the_limit_points_go_on_outwards(model, coefficients):
     ours = lens(model, coefficients)
     radius = torch.linspace(0, 50, 5000, dtype=torch.float64)
@@ -128,7 +162,7 @@ def test_gradients_against_finite_differences(model, coefficients):
     assert torch.autograd.gradcheck(ours.project, points.requires_grad_())
 
 
-@pytest.mark.parametrize(("model", "coefficients"), [LENSES[0], LENSES[4]])
+@pytest.mark.parametrize(("model", "coefficients"), [LENSES[0], LENSES[4], LENSES[7]])
 def test_gradients_in_the_coefficients(model, coefficients):
     start = torch.tensor(coefficients, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda c: Distortion(model, c).undistort(grid(0.5, 3)), start)
@@ -146,9 +180,9 @@ def test_odd_points_stay_finite(model, coefficients):
     assert torch.isfinite(image).all() and torch.isfinite(points.grad).all()
 
 
-@pytest.mark.parametrize("model", ["opencv", "fisheye"])
+@pytest.mark.parametrize("model", ["opencv", "fisheye", "rational"])
 def test_a_batch_of_lenses_broadcasts(model):
-    rows = [c for m, c in LENSES if m == model and len(c) == (5 if model == "opencv" else 4)]
+    rows = [c for m, c in LENSES if m == model and (m == "fisheye" or len(c) > 4)]
     lenses = lens(model, rows)
     xy = 0.7 * torch.rand(len(rows), 11, 2, dtype=torch.float64)
     expected = torch.stack([lens(model, row).distort(p) for row, p in zip(rows, xy, strict=True)])
@@ -181,10 +215,11 @@ def test_lenses_are_stacked_with_pinholes():
 @pytest.mark.parametrize(
     ("model", "coefficients", "words"),
     [
-        ("brown", [0.0] * 4, "expected a model out of opencv, fisheye, got 'brown'"),
+        ("brown", [0.0] * 4, "expected a model out of opencv, rational, fisheye, got 'brown'"),
         ("opencv", [0.0] * 3, "4 or 5 coefficients"),
         ("opencv", [0.0] * 8, "4 or 5 coefficients"),
         ("fisheye", [0.0] * 5, "4 coefficients"),
+        ("rational", [0.0] * 5, "8 coefficients"),
         ("opencv", 0.1, "4 or 5 coefficients"),
         ("fisheye", [0.0, math.nan, 0.0, 0.0], "finite"),
     ],

@@ -9,6 +9,7 @@ READERS = {
     "transforms.json or transforms_train/val/test.json": transforms,
     "a COLMAP model in sparse/0, sparse, colmap/sparse/0 or the folder itself": colmap,
 }
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def open_scene(path: str | Path) -> Scene:
@@ -27,11 +28,13 @@ def open_scene(path: str | Path) -> Scene:
 
 
 def _advice(path: Path) -> str:
-    """What to do about a folder of photographs without poses, or a reconstruction in another format."""
+    """What to do about an archive, a folder of photographs without poses, or a reconstruction in another format."""
     if not path.is_dir():
-        return ""
+        return "; this is an archive: unpack it and give the folder" if path.suffix.lower() in ARCHIVES else ""
     names = {child.name.lower() for child in path.iterdir()}
-    if names & {"sparse", "cameras.bin", "cameras.txt", "poses_bounds.npy"}:
+    if "sparse" in names:
+        return "; there is a folder sparse, but no COLMAP model with cameras and images in it"
+    if "poses_bounds.npy" in names:
         return "; this looks like a reconstruction in another format: convert it, for instance with ns-process-data"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
         return "; there are images but no camera poses: see 'Your own photographs' in the README"
