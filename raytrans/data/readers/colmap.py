@@ -18,13 +18,12 @@ from raytrans.data.readers.sizes import pixel_size, rescaled
 from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import from_colmap
+from raytrans.geometry.distortion import MODELS as LENS_COEFFICIENTS
 from raytrans.geometry.distortion import Distortion
 
 MODEL_FOLDERS = ("", "sparse", "colmap/sparse", "colmap")
 PARTS = ("cameras", "images", "points3D")
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
-LENS_NAMES = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
-LENS_NAMES["rational"] = (*LENS_NAMES["opencv"], "k4", "k5", "k6")
 ONE, TWO = ("f", "cx", "cy"), ("fx", "fy", "cx", "cy")
 LENSES = {  # lens and names of the parameters
     "SIMPLE_PINHOLE": ("opencv", ONE),
@@ -32,8 +31,8 @@ LENSES = {  # lens and names of the parameters
     "SIMPLE_RADIAL": ("opencv", (*ONE, "k1")),
     "RADIAL": ("opencv", (*ONE, "k1", "k2")),
     "OPENCV": ("opencv", (*TWO, "k1", "k2", "p1", "p2")),
-    "FULL_OPENCV": ("rational", (*TWO, *LENS_NAMES["rational"])),
-    "OPENCV_FISHEYE": ("fisheye", (*TWO, *LENS_NAMES["fisheye"])),
+    "FULL_OPENCV": ("rational", (*TWO, *LENS_COEFFICIENTS["rational"])),
+    "OPENCV_FISHEYE": ("fisheye", (*TWO, *LENS_COEFFICIENTS["fisheye"])),
     "SIMPLE_FISHEYE": ("fisheye", ONE),
     "FISHEYE": ("fisheye", TWO),
     "SIMPLE_RADIAL_FISHEYE": ("fisheye", (*ONE, "k1")),
@@ -155,7 +154,7 @@ def _cameras(entries: list, images: list[files_of.Image], sizes: list[tuple[int,
         raise ValueError(f"{file}: expected one kind of lens per scene, got perspective and fisheye cameras")
     lens = "rational" if "rational" in lenses else lenses.pop()
     values = [dict(zip(_lens(entry, file)[1], entry.parameters, strict=True)) for entry in entries]
-    rows = torch.tensor([[v.get(name, 0.0) for name in LENS_NAMES[lens]] for v in values], dtype=torch.float64)
+    rows = torch.tensor([[v.get(name, 0.0) for name in LENS_COEFFICIENTS[lens]] for v in values], dtype=torch.float64)
     intrinsics = [
         rescaled(_intrinsics(v, entry, file), entry.size, size)
         for v, entry, size in zip(values, entries, sizes, strict=True)
@@ -191,15 +190,9 @@ def _points(folder: Path, image_file: Path, images: list[files_of.Image], ratios
         for image, ratio in zip(images, ratios, strict=True):
             pixels, which = files_of.observations(image_file, image)
             index = np.searchsorted(ids, which)
-            known = (
-                (index < len(ids)) & (ids[np.minimum(index, len(ids) - 1)] == which)
-                if len(ids)
-                else np.zeros(len(which), bool)
-            )
-            if not known.all():
-                lost = which[~known][0]
-                raise ValueError(f"{image_file}: image {image.name}: expected points of {file.name}, got id {lost}")
-            seen.append((index, pixels * ratio))
+            # points may have been thinned out without their observations
+            known = np.append(ids, -1)[index] == which
+            seen.append((index[known], pixels[known] * ratio))
         return SparsePoints(xyz, rgb, seen)
 
     return points
