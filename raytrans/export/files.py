@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.distortion import MODELS as COEFFICIENTS
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-LENSES = {"opencv": ("OPENCV", ("k1", "k2", "p1", "p2", "k3")), "fisheye": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4"))}
+LENSES = {"opencv": "OPENCV", "rational": "FULL_OPENCV", "fisheye": "OPENCV_FISHEYE"}
 UNKNOWN_COLOR = (0, 0, 0)
 
 
@@ -203,7 +204,7 @@ def write_transforms(
     lens = cameras.distortion
     if len(images) != len(cameras) or depths is not None and len(depths) != len(cameras):
         raise ValueError(f"images, depths: expected {len(cameras)} names, got {len(images)}, {len(depths or ())}")
-    model = "PINHOLE" if lens is None else LENSES[lens.model][0]
+    model = "PINHOLE" if lens is None else LENSES[lens.model]
     frames = [_frame(camera, image) for camera, image in zip(cameras, images, strict=True)]
     top: dict[str, object] = {"camera_model": model, **(extra or {})}
     if depths is not None:
@@ -220,7 +221,7 @@ def _frame(camera: Cameras, image: str) -> dict[str, object]:
     frame: dict[str, object] = {"file_path": image, "w": int(camera.width), "h": int(camera.height)}
     frame |= {"fl_x": intrinsics[0, 0], "fl_y": intrinsics[1, 1], "cx": intrinsics[0, 2], "cy": intrinsics[1, 2]}
     if camera.distortion is not None:
-        names = LENSES[camera.distortion.model][1]
+        names = COEFFICIENTS[camera.distortion.model]
         frame |= dict(zip(names, torch.as_tensor(camera.distortion.coefficients).tolist(), strict=False))
     frame |= {name: value for name in ("near", "far") if (value := getattr(camera, name)) is not None}
     return {**frame, "transform_matrix": camera.world_from_camera.cpu().numpy() @ OPENGL_FROM_OPENCV}

@@ -170,6 +170,9 @@ def rig(count, distortion=None, **bounds):
 LENSES = {
     "none": None,
     "opencv": Distortion("opencv", torch.tensor([[0.1, -0.02, 0.003, 0.001, 0.004]] * 3, dtype=torch.float64)),
+    "rational": Distortion(
+        "rational", torch.tensor([[0.1, -0.02, 0.003, 0.001, 0.004, 0.3, 0.1, 0.05]] * 3, dtype=torch.float64)
+    ),
     "fisheye": Distortion("fisheye", torch.tensor([[0.1, -0.02, 0.003, 0.001]] * 3, dtype=torch.float64)),
 }
 

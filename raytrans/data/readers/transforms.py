@@ -17,19 +17,23 @@ import numpy as np
 import torch
 
 from raytrans.data.images import WHITE
+from raytrans.data.ply import read_ply
+from raytrans.data.points import SparsePoints
 from raytrans.data.readers.listed import ListedFiles, normal
+from raytrans.data.readers.original import original_of
 from raytrans.data.readers.sizes import pixel_size, rescaled
 from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.distortion import MODELS as COEFFICIENTS
 from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.rigid import project_to_rotation
 
 SINGLE = "transforms.json"
 SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
+PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
 FISHEYE = ("OPENCV_FISHEYE",)
-COEFFICIENTS = {"opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
+LENSES = {"FULL_OPENCV": "rational", "OPENCV_FISHEYE": "fisheye"}  # all others: opencv
 MILLIMETRE = 1e-3  # nerfstudio's unit of stored depth
 NAMED_BACKGROUNDS = {"white": WHITE, "black": (0.0, 0.0, 0.0)}
 UNSUPPORTED = ("equirectangular", "latlong", "ftheta_p0")
@@ -51,6 +55,7 @@ def read(files: list[Path]) -> Scene:
 
     Listed images that do not exist are left out, with a warning; views keep the order of the files.
     File paths are absolute or relative to the folder of the json; see `ListedFiles` for those of another machine.
+    Poses, depth and the points of `ply_file_path` are in the frame of the original reconstruction, see `Original`.
     Transparent pixels are put on white, or on the `background` that the file names.
     `depth_file_path` is `depth_unit_scale_factor` (0.001 unless the file or frame states it, as in nerfstudio, also for
     .npy) times the stored value; `depth_path` is instant-ngp's, with `integer_depth_scale`.
@@ -67,7 +72,8 @@ def read(files: list[Path]) -> Scene:
         first = parts[0].files.place(str(parts[0].meta["frames"][0].get("file_path", "?")))
         raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first")
     folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
-    return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder)
+    points = next((part.points for part in parts if part.cloud is not None), None)
+    return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder, points)
 
 
 def read_cameras(path: Path) -> Cameras:
@@ -90,13 +96,14 @@ class _Shot:
 
 def _cameras(shots: list[_Shot], path: Path) -> Cameras:
     models = {shot.model for shot in shots}
-    if len(models) > 1:
+    if "fisheye" in models and len(models) > 1:
         raise ValueError(f"{path}: camera_model: expected one lens model per scene, got perspective and fisheye frames")
     distortion = None
     # a fisheye without coefficients still bends: theta = r, where a pinhole has tan theta = r
     if models == {"fisheye"} or any(any(shot.coefficients) for shot in shots):
-        rows = torch.tensor([shot.coefficients for shot in shots], dtype=torch.float64)
-        distortion = Distortion(models.pop(), rows)
+        model = "rational" if "rational" in models else models.pop()
+        rows = [shot.coefficients + [0.0] * (len(COEFFICIENTS[model]) - len(shot.coefficients)) for shot in shots]
+        distortion = Distortion(model, torch.tensor(rows, dtype=torch.float64))
     return Cameras(
         np.stack([shot.intrinsics for shot in shots]),
         np.stack([shot.world_from_camera for shot in shots]),
@@ -125,6 +132,14 @@ class _Transforms:
         self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)))
         named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
+        self.original = original_of(meta.get("applied_transform"), meta.get("applied_scale"), path)
+        self.unit = 1.0 if self.original is None else self.original.scale
+        self.cloud = self._extra(meta.get("ply_file_path"), str(path), "ply_file_path")
+
+    def points(self) -> SparsePoints:
+        """Sparse points of `ply_file_path`, in the frame of the poses."""
+        points = read_ply(self.cloud)
+        return points if self.original is None else self.original.sparse(points)
 
     @classmethod
     def load(cls, path: Path) -> "_Transforms":
@@ -191,15 +206,16 @@ class _Transforms:
         size, upright = pixel_size(image, stated, label)
         intrinsics = values.intrinsics(*(have or want for have, want in zip(stated, size, strict=True)))
         model, coefficients = values.distortion()
+        pose = values.world_from_camera()
         return _Shot(
             frame=self._frame(image, upright, values, label),
             splits=self._splits(name),
             intrinsics=rescaled(intrinsics, stated, size),
-            world_from_camera=values.world_from_camera(),
+            world_from_camera=pose if self.original is None else self.original.pose(pose),
             size=size,
             model=model,
             coefficients=coefficients,
-            bounds=values.bounds(),
+            bounds=values.bounds(self.unit),
         )
 
     def _splits(self, name: str | None) -> list[str]:
@@ -219,7 +235,7 @@ class _Transforms:
             upright=upright,
             background=values.background(),
             depth=self._extra(depth, label, "depth"),
-            depth_scale=scale,
+            depth_scale=scale * self.unit,
             mask=self._extra(values.get("mask_path"), label, "mask"),
         )
 
@@ -263,15 +279,15 @@ class _Values:
         height, width = (None if number is None else int(number) for number in numbers)
         return height, width
 
-    def bounds(self) -> tuple[float | None, float | None]:
-        """Stated z-depths (near, far), positive and in order."""
+    def bounds(self, unit: float) -> tuple[float | None, float | None]:
+        """Stated z-depths (near, far), positive and in order, times `unit`."""
         near, far = self.number("near"), self.number("far")
         for key, number in (("near", near), ("far", far)):
             if number is not None and not number > 0:
                 raise ValueError(f"{self.label}: expected a positive {key}, got {number}")
         if near is not None and far is not None and not near < far:
             raise ValueError(f"{self.label}: expected near < far, got near {near} and far {far}")
-        return near, far
+        return tuple(None if number is None else unit * number for number in (near, far))
 
     def _focal(self, axis: str, pixels: int) -> float | None:
         """Focal length in pixels, 0.5 pixels / tan(0.5 angle) where an angle is given (`x_fov` is in degrees)."""
@@ -299,15 +315,15 @@ class _Values:
         return np.array([[focal_x, 0.0, center_x], [0.0, focal_y, center_y], [0.0, 0.0, 1.0]])
 
     def distortion(self) -> tuple[str, list[float]]:
-        """Lens model ("opencv" or "fisheye") and its coefficients, zero where not stated."""
+        """Lens model ("opencv", "rational" or "fisheye") and its coefficients, zero where not stated."""
         # instant-ngp takes its flag for a lens only where the file gives coefficients
         bent = self.get("is_fisheye") and any(self.number(key) for key in COEFFICIENTS["fisheye"])
         name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if bent else "OPENCV")).upper()
         if name not in PERSPECTIVE + FISHEYE or any(self.get(key) for key in UNSUPPORTED):
             known = ", ".join(PERSPECTIVE + FISHEYE)
             raise ValueError(f"{self.label}: expected a camera_model of {known}; got {name} or a panorama")
-        model = "fisheye" if name in FISHEYE else "opencv"
-        for key in {"k4", "p1", "p2"} - set(COEFFICIENTS[model]):
+        model = LENSES.get(name, "opencv")
+        for key in {"k4", "k5", "k6", "p1", "p2"} - set(COEFFICIENTS[model]):
             if self.number(key):
                 raise ValueError(f"{self.label}: {name} has no coefficient {key}, got {self.number(key)}")
         return model, [self.number(key) or 0.0 for key in COEFFICIENTS[model]]
