@@ -21,9 +21,7 @@ SIZE = (37, 53)
 LENSES = {
     "pinhole": None,
     "opencv": Distortion("opencv", torch.tensor([-0.2, 0.05, 0.004, -0.003, 0.01], dtype=torch.float64)),
-    "rational": Distortion(
-        "rational", torch.tensor([0.3, -0.12, 0.002, -0.003, 0.02, 0.6, -0.1, 0.05], dtype=torch.float64)
-    ),
+    "rational": Distortion("rational", torch.tensor([0.3, -0.12, 0.002, -0.003, 0.02, 0.6, -0.1, 0.05]).double()),
     "fisheye": Distortion("fisheye", torch.tensor([0.05, -0.01, 0.003, -0.001], dtype=torch.float64)),
 }
 
