@@ -119,6 +119,14 @@ class Scene:
         depth = (torch.from_numpy(points.xyz[which]) - camera.centers) @ camera.forward
         return torch.from_numpy(pixels)[depth > 0], depth[depth > 0]
 
+    def sparse_range(self, index: int) -> tuple[float, float] | None:
+        """z-depths that 1 % and 99 % of the sparse points a view saw do not exceed; None where it saw none."""
+        seen = self.sparse_depth(index)
+        if seen is None or not len(seen[1]):
+            return None
+        low, high = torch.quantile(seen[1], torch.tensor([0.01, 0.99], dtype=torch.float64)).tolist()
+        return low, high
+
     def split(self, name: str) -> list[int]:
         """Indices of "train", "test" or "holdout".
 

@@ -132,6 +132,7 @@ def test_sparse_points_are_seen_where_they_project(tmp_path):
         expected = [made.images[index + 1].cam_from_world() * made.points3D[key].xyz for key in sorted(made.points3D)]
         assert pixels.shape == (12, 2) and np.allclose(z, np.array(expected)[:, 2])
         assert torch.allclose(pixels, scene.cameras[index].project(torch.from_numpy(points.xyz))[0], atol=1e-9)
+        assert np.allclose(scene.sparse_range(index), np.percentile(np.array(expected)[:, 2], [1, 99]))
 
 
 def test_the_published_example_in_images_of_an_eighth(tmp_path):
@@ -305,7 +306,7 @@ def test_without_points_there_is_no_sparse_depth(tmp_path):
     capture(tmp_path)
     (tmp_path / "sparse/0/points3D.bin").unlink()
     scene = open_scene(tmp_path)
-    assert scene.sparse_points() is None and scene.sparse_depth(0) is None
+    assert scene.sparse_points() is scene.sparse_depth(0) is scene.sparse_range(0) is None
 
 
 def test_a_thousand_images_open_in_a_second_or_two(tmp_path):

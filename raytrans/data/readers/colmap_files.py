@@ -4,11 +4,12 @@ What grows with the number of features is skipped on the way: `observations` rea
 Source: colmap.github.io/format.html; models and their parameters: colmap.github.io/cameras.html.
 """
 
-import mmap
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -37,6 +38,7 @@ COUNTS = dict(MODELS.values())
 OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")])
 TRACK_ITEM = 8
+LONGEST_NAME = 4096  # bytes, what file systems take for a path
 SHORT_LINE = 400  # bytes; a line of observations below this may be an image in the wrong place
 
 
@@ -64,34 +66,34 @@ class Image:
 class _Binary:
     """A file that is read from front to back, and whose end is an error that names it."""
 
-    def __init__(self, path: Path):
-        self.path, self.at = path, 0
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-            self.data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def __init__(self, path: Path, file: BinaryIO):
+        self.path, self.file, self.at, self.size = path, file, 0, os.fstat(file.fileno()).st_size
 
     def take(self, layout: str, what: str) -> tuple:
-        self.skip(size := struct.calcsize(layout), what)
-        return struct.unpack_from(layout, self.data, self.at - size)
+        start = self.at
+        self.skip(struct.calcsize(layout), what)
+        self.file.seek(start)
+        return struct.unpack(layout, self.file.read(self.at - start))
 
     def skip(self, size: int, what: str) -> None:
-        if self.at + size > len(self.data):
+        if self.at + size > self.size:
             raise ValueError(
                 f"{self.path}: cut short, or not a file of COLMAP: expected {size} bytes for {what}, got "
-                f"{len(self.data) - self.at}"
+                f"{self.size - self.at}"
             )
         self.at += size
 
     def text(self, what: str) -> str:
-        end = self.data.find(b"\0", self.at)
-        if end < 0:
+        self.file.seek(self.at)
+        raw, mark, _ = self.file.read(LONGEST_NAME).partition(b"\0")
+        if not mark:
             raise ValueError(f"{self.path}: cut short, or not a file of COLMAP: expected the end of {what}, got none")
-        raw, self.at = bytes(self.data[self.at : end]), end + 1
+        self.at += len(raw) + 1
         return _decoded(raw, self.path, what)
 
     def finish(self, count: int, what: str) -> None:
-        if self.at != len(self.data):
-            rest = len(self.data) - self.at
+        if self.at != self.size:
+            rest = self.size - self.at
             raise ValueError(
                 f"{self.path}: expected {count} {what} as its head states, got {rest} more bytes after them"
             )
@@ -132,16 +134,17 @@ def read_cameras(path: Path) -> dict[int, Camera]:
 
 
 def _binary_cameras(path: Path) -> Iterator[tuple[str, int, Camera]]:
-    file = _Binary(path)
-    (count,) = file.take("<Q", "the number of cameras")
-    for index in range(count):
-        label = f"camera {index} of {count}"
-        key, model, width, height = file.take("<iiQQ", label)
-        if model not in MODELS:
-            raise ValueError(f"{path}: {label}: expected a camera model from 0 to {max(MODELS)}, got {model}")
-        name, number = MODELS[model]
-        yield f"{path}: {label}", key, Camera(name, (height, width), file.take(f"<{number}d", label))
-    file.finish(count, "cameras")
+    with open(path, "rb") as handle:
+        file = _Binary(path, handle)
+        (count,) = file.take("<Q", "the number of cameras")
+        for index in range(count):
+            label = f"camera {index} of {count}"
+            key, model, width, height = file.take("<iiQQ", label)
+            if model not in MODELS:
+                raise ValueError(f"{path}: {label}: expected a camera model from 0 to {max(MODELS)}, got {model}")
+            name, number = MODELS[model]
+            yield f"{path}: {label}", key, Camera(name, (height, width), file.take(f"<{number}d", label))
+        file.finish(count, "cameras")
 
 
 def _text_cameras(path: Path) -> Iterator[tuple[str, int, Camera]]:
@@ -167,7 +170,10 @@ def _number(field: bytes, kind: type, label: str):
 
 def count_images(path: Path) -> int:
     """Number of images of images.bin or images.txt, for the choice of one model among several."""
-    return _Binary(path).take("<Q", "the number of images")[0] if path.suffix == ".bin" else len(read_images(path))
+    if path.suffix != ".bin":
+        return len(read_images(path))
+    with open(path, "rb") as handle:
+        return _Binary(path, handle).take("<Q", "the number of images")[0]
 
 
 def read_images(path: Path) -> list[Image]:
@@ -191,17 +197,18 @@ def read_images(path: Path) -> list[Image]:
 
 
 def _binary_images(path: Path) -> Iterator[Image]:
-    file = _Binary(path)
-    (total,) = file.take("<Q", "the number of images")
-    for index in range(total):
-        label = f"image {index} of {total}"
-        _, *pose, camera = file.take("<I7dI", label)
-        name = file.text(f"the name of {label}")
-        (count,) = file.take("<Q", f"the number of observations of {label}")
-        start = file.at
-        file.skip(count * OBSERVATION.itemsize, f"the observations of {label} ({name})")
-        yield Image(name, camera, tuple(pose[:4]), tuple(pose[4:]), start, count)
-    file.finish(total, "images")
+    with open(path, "rb") as handle:
+        file = _Binary(path, handle)
+        (total,) = file.take("<Q", "the number of images")
+        for index in range(total):
+            label = f"image {index} of {total}"
+            _, *pose, camera = file.take("<I7dI", label)
+            name = file.text(f"the name of {label}")
+            (count,) = file.take("<Q", f"the number of observations of {label}")
+            start = file.at
+            file.skip(count * OBSERVATION.itemsize, f"the observations of {label} ({name})")
+            yield Image(name, camera, tuple(pose[:4]), tuple(pose[4:]), start, count)
+        file.finish(total, "images")
 
 
 def _text_images(path: Path) -> Iterator[Image]:
@@ -263,21 +270,24 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _binary_points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    file = _Binary(path)
-    (count,) = file.take("<Q", "the number of points")
-    if count * POINT.itemsize > len(file.data):
-        file.skip(count * POINT.itemsize, f"{count} points")
+    with open(path, "rb") as handle:
+        file = _Binary(path, handle)
+        (count,) = file.take("<Q", "the number of points")
+        if count * POINT.itemsize > file.size:
+            file.skip(count * POINT.itemsize, f"{count} points")
+        handle.seek(0)
+        data = handle.read()
     starts = np.empty(count, np.int64)
     length = struct.Struct("<Q").unpack_from
     for index in range(count):
         starts[index] = file.at
         file.skip(POINT.itemsize, f"point {index} of {count}")
-        (track,) = length(file.data, file.at - 8)
+        (track,) = length(data, file.at - 8)
         file.skip(track * TRACK_ITEM, f"the track of point {index} of {count}")
     file.finish(count, "points")
     if not count:
         return np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 3), np.uint8)
-    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(file.data, np.uint8), POINT.itemsize)
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), POINT.itemsize)
     rows = np.ascontiguousarray(windows[starts]).view(POINT)[:, 0]
     return rows["id"].astype(np.int64), rows["xyz"].copy(), rows["rgb"].copy()
 
