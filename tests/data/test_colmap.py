@@ -159,11 +159,12 @@ def test_each_axis_is_scaled_by_its_own_ratio(tmp_path):
     assert torch.allclose(scene.cameras[1].intrinsics[1, 1], torch.tensor(2559.81 / 8).double())
 
 
-@pytest.mark.parametrize("place", ["sparse/0", "sparse", "colmap/sparse/0", "."])
+@pytest.mark.parametrize("place", ["sparse/0", "sparse", "colmap/sparse/0", "colmap", "."])
 def test_folder_layouts(tmp_path, place):
     capture(tmp_path, place=place)
     assert len(open_scene(tmp_path)) == 2
     assert len(open_scene(tmp_path / place)) == 2
+    assert len(open_scene((tmp_path / place).parent if place.endswith("0") else tmp_path)) == 2
     assert len(open_scene(tmp_path / place / "images.bin")) == 2
 
 

@@ -47,9 +47,10 @@ def found_in(path: Path) -> list[Path]:
     if path.is_file():
         names = {f"{part}{kind}" for part in PARTS for kind in (".bin", ".txt")}
         return [path.parent] if path.name in names and _is_model(path.parent) else []
-    places = [path / name for name in MODEL_FOLDERS]
-    for place in places:
-        inside = sorted(place.iterdir()) if place.is_dir() and place != path else []
+    for place in [path / name for name in MODEL_FOLDERS]:
+        inside = sorted(place.iterdir()) if place.is_dir() else []
+        # the capture itself may hold anything, so that of its folders only those with COLMAP's numbers are models
+        inside = [folder for folder in inside if place != path or folder.name.isdigit()]
         if models := [folder for folder in (place, *inside) if _is_model(folder)]:
             return models
     return []
