@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import transforms
+from raytrans.data.readers import llff, transforms
 from raytrans.data.scene import Scene
 
-READERS = {"transforms.json or transforms_train/val/test.json": transforms}
+# Where several match, the first in this order reads.
+READERS = {
+    "transforms.json or transforms_train/val/test.json": transforms,
+    "poses_bounds.npy (LLFF)": llff,
+}
 
 
 def open_scene(path: str | Path) -> Scene:
@@ -28,7 +32,7 @@ def _advice(path: Path) -> str:
     if not path.is_dir():
         return ""
     names = {child.name.lower() for child in path.iterdir()}
-    if names & {"sparse", "cameras.bin", "cameras.txt", "poses_bounds.npy"}:
+    if names & {"sparse", "cameras.bin", "cameras.txt"}:
         return "; this looks like a reconstruction in another format: convert it, for instance with ns-process-data"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
         return "; there are images but no camera poses: see 'Your own photographs' in the README"
