@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import llff, middlebury, mvsnet, transforms
+from raytrans.data.readers import idr, llff, middlebury, mvsnet, transforms
 from raytrans.data.scene import Scene
 
 # Where several match, the first in this order reads.
 READERS = {
     "transforms.json or transforms_train/val/test.json": transforms,
     "poses_bounds.npy (LLFF)": llff,
+    "cameras_sphere.npz or cameras.npz (IDR, NeuS)": idr,
     "cams/*_cam.txt (MVSNet)": mvsnet,
     "*_par.txt (Middlebury)": middlebury,
 }
