@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import idr, llff, middlebury, mvsnet, transforms
+from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, transforms
 from raytrans.data.scene import Scene
 
 # Where several match, the first in this order reads.
@@ -12,6 +12,7 @@ READERS = {
     "cameras_sphere.npz or cameras.npz (IDR, NeuS)": idr,
     "cams/*_cam.txt (MVSNet)": mvsnet,
     "*_par.txt (Middlebury)": middlebury,
+    "frame-*.color.png with .pose.txt (7-Scenes)": rgbd,
 }
 
 
