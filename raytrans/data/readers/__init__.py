@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, transforms
+from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, scannet, transforms
 from raytrans.data.scene import Scene
 
 # Where several match, the first in this order reads.
@@ -13,6 +13,7 @@ READERS = {
     "cams/*_cam.txt (MVSNet)": mvsnet,
     "*_par.txt (Middlebury)": middlebury,
     "frame-*.color.png with .pose.txt (7-Scenes)": rgbd,
+    "color/, pose/ and intrinsic/ (ScanNet)": scannet,
 }
 
 
