@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, scannet, transforms
+from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, scannet, transforms, tum
 from raytrans.data.scene import Scene
 
 # Where several match, the first in this order reads.
@@ -14,6 +14,7 @@ READERS = {
     "*_par.txt (Middlebury)": middlebury,
     "frame-*.color.png with .pose.txt (7-Scenes)": rgbd,
     "color/, pose/ and intrinsic/ (ScanNet)": scannet,
+    "groundtruth.txt with rgb.txt (TUM)": tum,
 }
 
 
