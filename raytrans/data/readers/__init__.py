@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import idr, llff, middlebury, mvsnet, rgbd, scannet, transforms, tum
+from raytrans.data.readers import idr, llff, middlebury, mvsnet, realestate, rgbd, scannet, transforms, tum
 from raytrans.data.scene import Scene
 
 # Where several match, the first in this order reads.
@@ -15,6 +15,7 @@ READERS = {
     "frame-*.color.png with .pose.txt (7-Scenes)": rgbd,
     "color/, pose/ and intrinsic/ (ScanNet)": scannet,
     "groundtruth.txt with rgb.txt (TUM)": tum,
+    "a camera file ID.txt (RealEstate10K)": realestate,
 }
 
 
