@@ -5,7 +5,7 @@ from pathlib import Path
 from raytrans.data.readers import idr, llff, middlebury, mvsnet, realestate, rgbd, scannet, transforms, tum
 from raytrans.data.scene import Scene
 
-# Where several match, the first in this order reads.
+# The order counts where several match: files that programs exchange come before those of single data sets.
 READERS = {
     "transforms.json or transforms_train/val/test.json": transforms,
     "poses_bounds.npy (LLFF)": llff,
@@ -20,9 +20,10 @@ READERS = {
 
 
 def open_scene(path: str | Path) -> Scene:
-    """Open a posed capture: a folder, or the path of its `transforms.json`; see the readers for what each accepts.
+    """Open a posed capture: a folder, or the file of its cameras; see the readers for what each accepts.
 
-    Raises ValueError for a path that does not exist or holds no known format, naming what was looked for.
+    Raises ValueError for a path that does not exist or holds no known format, naming what was looked for. Where several
+    formats match, the first of `READERS` reads; the path of its file chooses another.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -36,6 +37,8 @@ def open_scene(path: str | Path) -> Scene:
 
 def _advice(path: Path) -> str:
     """What to do about a folder of photographs without poses, or a reconstruction in another format."""
+    if path.suffix.lower() in (".zip", ".tar", ".tgz", ".gz", ".7z"):
+        return "; this is an archive: unpack it and open the folder"
     if not path.is_dir():
         return ""
     names = {child.name.lower() for child in path.iterdir()}
