@@ -78,26 +78,29 @@ def image_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
 
     with _open(path) as image:
         width, height = image.size
-        if image.format == "PNG":  # PIL would decode the pixels to look for an orientation behind them
-            exif = Image.Exif()
-            exif.load(_png_exif(path))
-        else:
-            exif = image.getexif()
-        turned = exif.get(EXIF_ORIENTATION, 1) in TRANSPOSED
+        try:
+            if image.format == "PNG":  # PIL would decode the pixels to look for an orientation behind them
+                image.info |= _png_exif(path)
+                exif = Image.Image.getexif(image)
+            else:
+                exif = image.getexif()
+            turned = exif.get(EXIF_ORIENTATION, 1) in TRANSPOSED
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{path}: broken or cut image ({error})") from None
     return (height, width), ((width, height) if turned else (height, width))
 
 
-def _png_exif(path: Path) -> bytes:
-    """The EXIF block of a PNG file, empty where it has none; chunks are skipped, not read."""
+def _png_exif(path: Path) -> dict[str, bytes]:
+    """The EXIF block of a PNG file by the name that PIL gives it, if it has one; chunks are skipped, not read."""
     with open(path, "rb") as file:
         file.seek(len(PNG_SIGNATURE))
         while len(head := file.read(8)) == 8:
             length, kind = int.from_bytes(head[:4], "big"), head[4:]
             if kind == b"eXIf":
-                return file.read(length)
+                return {"exif": file.read(length)}
             file.seek(length + 4, 1)  # the checksum as well
             if kind == b"IEND":
-                return b""
+                return {}
     raise ValueError(f"{path}: broken or cut image (it ends before its last chunk)")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from raytrans.data.images import (
     bounded_size,
@@ -215,6 +215,15 @@ def test_sizes_are_read_without_the_pixels(tmp_path):
     assert image_size(tmp_path / "a.png") == ((8, 12), (12, 8))
     with pytest.raises(ValueError, match="broken or cut image"):
         read_image(tmp_path / "a.png")
+
+
+def test_orientations_kept_as_text_count_as_they_do_for_pil(tmp_path):
+    """ImageMagick writes EXIF as a text chunk, other programs XMP; both turn the decoded picture."""
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"></x:xmpmeta>')
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert image_size(tmp_path / "a.png") == ((8, 12), (12, 8))
+    assert tuple(read_image(tmp_path / "a.png").shape) == (12, 8, 3)
 
 
 def test_an_empty_file_is_an_error_that_says_so(tmp_path):

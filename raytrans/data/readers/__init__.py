@@ -37,12 +37,10 @@ def open_scene(path: str | Path) -> Scene:
 
 def _advice(path: Path) -> str:
     """What to do about a folder of photographs without poses, or a reconstruction in another format."""
-    if path.suffix.lower() in (".zip", ".tar", ".tgz", ".gz", ".7z"):
-        return "; this is an archive: unpack it and open the folder"
     if not path.is_dir():
         return ""
     names = {child.name.lower() for child in path.iterdir()}
-    if names & {"sparse", "cameras.bin", "cameras.txt"}:
+    if names & {"sparse", "cameras.bin", "cameras.txt", "poses_bounds.npy"}:
         return "; this looks like a reconstruction in another format: convert it, for instance with ns-process-data"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
         return "; there are images but no camera poses: see 'Your own photographs' in the README"

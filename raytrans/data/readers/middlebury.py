@@ -51,7 +51,8 @@ def read(files: list[Path]) -> Scene:
         raise ValueError(f"{path}: expected {count} lines, one for each image, got {len(lines) - 1}")
     missing = [words[0] for words in lines[1:] if not (path.parent / words[0]).is_file()]
     tell_left_out(path, missing, count, "their images do not exist")
-    return scene_of([_shot(path, words) for words in lines[1:] if words[0] not in missing], path.parent)
+    gone = set(missing)
+    return scene_of([_shot(path, words) for words in lines[1:] if words[0] not in gone], path.parent)
 
 
 def _shot(path: Path, words: list[str]) -> Shot:

@@ -5,6 +5,7 @@ cy in units of width and height; two zeros; camera_from_world (3 x 4) row by row
 page of the data set, google.github.io/realestate10k/download.html.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def found_in(path: Path) -> list[Path]:
     """The camera file that `path` is, those in a folder, or the one beside a folder of frames of the same name."""
     if path.is_file():
         return [path] if _is_camera_file(path) else []
-    beside = path.with_name(f"{path.name}.txt")
+    beside = Path(f"{os.path.abspath(path)}.txt")
     if beside.is_file() and _is_camera_file(beside):
         return [beside]
     return [file for file in files_in(path, [".txt"]) if _is_camera_file(file)]

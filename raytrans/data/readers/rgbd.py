@@ -30,13 +30,11 @@ SEVEN_SCENES_SIZE = (480, 640)
 
 
 def found_in(path: Path) -> list[Path]:
-    """The colour images of a folder, or of the one folder `seq-NN` or `data` in it; empty where none has a pose."""
-    if not path.is_dir():
-        return []
-    inner = sorted(child for child in path.glob("seq-*") if child.is_dir())
-    for folder in (path, path / "data", *inner[:1]):
-        colors = files_in(folder, COLORS)
-        if colors and files_in(folder, [".pose.txt"]):
+    """The colour images of a folder, or of the folders `data` or `seq-NN` in it; empty where none has a pose."""
+    inner = sorted(path.glob("seq-*")) if path.is_dir() else []
+    for folders in ([path], [path / "data"], inner):
+        colors = [color for folder in folders for color in files_in(folder, COLORS)]
+        if colors and any(files_in(folder, [".pose.txt"]) for folder in folders):
             return colors
     return []
 
@@ -44,10 +42,12 @@ def found_in(path: Path) -> list[Path]:
 def read(files: list[Path]) -> Scene:
     """Scene of some colour images; frames without a finite pose are left out, with a warning.
 
-    Raises ValueError naming file and field for wrong numbers, scale in a rotation, and intrinsics that have to be asked
-    for, as the images are not those of 7-Scenes.
+    Raises ValueError naming file and field for wrong numbers, scale in a rotation, several sequences, and intrinsics
+    that have to be asked for, as the images are not those of 7-Scenes.
     """
     folder = files[0].parent
+    if several := sorted({file.parent.name for file in files} - {folder.name}):
+        raise ValueError(f"{folder.parent}: expected one sequence, got {len(several) + 1}; name one, such as {folder}")
     k = _intrinsics(folder)
     poses = {file: pose_of(_beside(file, ".pose.txt")) for file in files}
     lost = [file.name for file, pose in poses.items() if pose is None]

@@ -54,6 +54,9 @@ def test_sequences_and_lost_poses(tmp_path, picture, warnings):
     write(folder, picture, POSE.replace("-9.1287065e-001", "-inf"), "frame-000152")
     scene = open_scene(tmp_path)
     assert [frame.image.name for frame in scene.frames] == ["frame-000150.color.png"]
+    write(tmp_path / "seq-02", picture)
+    with pytest.raises(ValueError, match="expected one sequence, got 2; name one, such as .*seq-01"):
+        open_scene(tmp_path)
     assert any("2 of 3 views are left out: they have no finite pose (first: frame-000151" in one for one in warnings())
 
 
