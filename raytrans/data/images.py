@@ -225,7 +225,7 @@ def read_npy(path: Path) -> np.ndarray:
     """Array of a .npy file, never unpickled. Raises ValueError naming one that is missing, cut or something else."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
     if not isinstance(values, np.ndarray):
         raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")

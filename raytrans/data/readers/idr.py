@@ -7,6 +7,7 @@ Everything stays in the units of the world. Source: the loaders of IDR and NeuS,
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,16 @@ def _matrices(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if re.match(r"(world|scale)_mat_\d", key)}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        MemoryError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{path}: cannot be read as an .npz archive of numbers ({error})") from None
 
 
