@@ -1,6 +1,8 @@
 """Reading and resizing of image, depth and mask files."""
 
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,20 +65,43 @@ def _open(path: Path):
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image file") from None
     except UnidentifiedImageError:
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path}: an empty file, expected an image") from None
         raise ValueError(f"{path}: not a readable image, or cut short") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from None
 
 
 def image_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) as stored and as shown upright (EXIF orientation applied), from the header alone."""
+    """(height, width) as stored and as shown upright (EXIF orientation applied), from headers, without the pixels."""
+    from PIL import Image
+
     with _open(path) as image:
         width, height = image.size
         try:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in TRANSPOSED
-        except (OSError, SyntaxError) as error:  # PNG may keep it behind the pixels, which are read on the way
+            if image.format == "PNG":  # PIL would decode the pixels to look for an orientation behind them
+                image.info |= _png_exif(path)
+                exif = Image.Image.getexif(image)
+            else:
+                exif = image.getexif()
+            turned = exif.get(EXIF_ORIENTATION, 1) in TRANSPOSED
+        except (OSError, SyntaxError) as error:
             raise ValueError(f"{path}: broken or cut image ({error})") from None
     return (height, width), ((width, height) if turned else (height, width))
+
+
+def _png_exif(path: Path) -> dict[str, bytes]:
+    """The EXIF block of a PNG file by the name that PIL gives it, if it has one; chunks are skipped, not read."""
+    with open(path, "rb") as file:
+        file.seek(len(PNG_SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"eXIf":
+                return {"exif": file.read(length)}
+            file.seek(length + 4, 1)  # the checksum as well
+            if kind == b"IEND":
+                return {}
+    raise ValueError(f"{path}: broken or cut image (it ends before its last chunk)")
 
 
 def _has_16_bits(path: Path) -> bool:
@@ -133,14 +158,12 @@ def read_image(
     return alpha * color + (1 - alpha) * torch.tensor(background)
 
 
-def read_depth(path: Path, scale: float) -> Float[Tensor, "height width"]:
-    """Depth scale * stored value of a 16-bit (or 32-bit) grey image or a .npy file; NaN where 0 or not finite."""
-    if path.suffix.lower() == ".npy":
-        values = _read_npy(path)
-    else:
-        values = _decode(path, upright=False)
-        if values.dtype == np.uint8:
-            raise ValueError(f"{path}: expected a grey depth image of 16 or 32 bits, got 8 bits a channel")
+def read_depth(path: Path, scale: float, invalid: Sequence[float] = ()) -> Float[Tensor, "height width"]:
+    """Depth scale * stored value of a 16-bit (or 32-bit) grey image, a .npy or a .pfm file.
+
+    NaN where the stored value is 0, negative, not finite, or one of `invalid`.
+    """
+    values = _stored_depth(path)
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 2 or values.size == 0:
@@ -148,13 +171,61 @@ def read_depth(path: Path, scale: float) -> Float[Tensor, "height width"]:
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path}: expected a depth map of real numbers, got {values.dtype}")
     depth = torch.from_numpy(values.astype(np.float64) * scale).float()
-    return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.nan)
+    known = torch.from_numpy(~np.isin(values, np.array(invalid))) & torch.isfinite(depth) & (depth > 0)
+    return torch.where(known, depth, torch.nan)
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _stored_depth(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        return read_npy(path)
+    if path.suffix.lower() == ".pfm":
+        return read_pfm(path)
+    values = _decode(path, upright=False)
+    if values.dtype == np.uint8:
+        raise ValueError(f"{path}: expected a grey depth image of 16 or 32 bits, got 8 bits a channel")
+    return values
+
+
+def read_pfm(path: Path) -> np.ndarray:
+    """Values (H, W), float32, of a grey portable float map: `Pf`, width, height, scale, then rows from the bottom up.
+
+    A negative scale means little-endian, its size is not applied, as in MVSNet's loader. Raises ValueError naming a
+    file that is missing, cut, or in colour. Source: P. Debevec, "Portable Float Map Image Format".
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    header = re.match(rb"Pf\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s", content)
+    if header is None:
+        raise ValueError(f"{path}: expected a grey .pfm file (Pf, width and height, scale), got {content[:20]!r}")
+    try:
+        width, height, scale = int(header[1]), int(header[2]), float(header[3])
+    except ValueError:
+        raise ValueError(f"{path}: expected a number for its scale, got {header[3]!r}") from None
+    pixels = content[header.end() :]
+    if len(pixels) != 4 * width * height:
+        raise ValueError(
+            f"{path}: expected {4 * width * height} bytes for {width} x {height} pixels, got {len(pixels)}"
+        )
+    return np.frombuffer(pixels, "<f4" if scale < 0 else ">f4").reshape(height, width)[::-1].astype(np.float32)
+
+
+def resample_nearest(image: Tensor, grid: Sequence[Sequence[float]], height: int, width: int) -> Tensor:
+    """out[v, u] = image[y, x] at (x, y) = grid (u, v, 1), grid (2, 3), in pixels with centres at 0.5; NaN outside."""
+    rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    v, u = torch.meshgrid(rows.double(), columns.double(), indexing="ij")
+    x, y = (torch.floor(a * u + b * v + c).long() for a, b, c in grid)
+    inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
+    values = image[y.clamp(0, image.shape[0] - 1), x.clamp(0, image.shape[1] - 1)]
+    return torch.where(inside, values, torch.nan)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Array of a .npy file, never unpickled. Raises ValueError naming one that is missing, cut or something else."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
     if not isinstance(values, np.ndarray):
         raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")

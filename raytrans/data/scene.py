@@ -7,7 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from raytrans.data.images import WHITE, bounded_size, read_depth, read_image, read_mask, resize_area, resize_nearest
+from raytrans.data.images import (
+    WHITE,
+    bounded_size,
+    read_depth,
+    read_image,
+    read_mask,
+    resample_nearest,
+    resize_area,
+    resize_nearest,
+)
 from raytrans.data.points import SparsePoints
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
@@ -23,7 +32,8 @@ class Frame:
     """Where the pixels of one view lie; what every reader hands to `Scene`.
 
     `upright` says whether the EXIF orientation belongs to the camera's pixels; depth is `depth_scale` times the stored
-    value, in units of the poses.
+    value, in units of the poses, none where that is one of `depth_invalid`. `depth_grid` (2, 3) takes pixels of the
+    image to those of a depth map that has a camera of its own; without it the map is the image scaled.
     """
 
     image: Path
@@ -32,6 +42,8 @@ class Frame:
     depth: Path | None = None
     depth_scale: float = 1.0
     mask: Path | None = None
+    depth_invalid: tuple[float, ...] = ()
+    depth_grid: tuple[tuple[float, ...], ...] | None = None
 
 
 class Scene:
@@ -89,7 +101,10 @@ class Scene:
         frame = self.frames[index]
         if frame.depth is None:
             return None
-        return _fitted(read_depth(frame.depth, frame.depth_scale), self._size(index), frame.depth)
+        depth = read_depth(frame.depth, frame.depth_scale, frame.depth_invalid)
+        if frame.depth_grid is not None:
+            return resample_nearest(depth, frame.depth_grid, *self._size(index))
+        return _fitted(depth, self._size(index), frame.depth)
 
     def mask(self, index: int) -> Bool[Tensor, "height width"] | None:
         """True where the view is to be used; None where the scene has no mask."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from raytrans.data.images import (
     bounded_size,
@@ -189,6 +189,47 @@ def test_depth_arrays(tmp_path):
     (tmp_path / "f.npy").write_bytes((tmp_path / "d.npy").read_bytes()[:-9])
     with pytest.raises(ValueError, match="f.npy"):
         read_depth(tmp_path / "f.npy", 1.0)
+
+
+def test_depth_values_that_mean_none(tmp_path):
+    Image.fromarray(np.array([[0, 5, 65535, 65534]], np.uint16)).save(tmp_path / "d.png")
+    np.testing.assert_array_equal(read_depth(tmp_path / "d.png", 1.0)[0].tolist(), [np.nan, 5, 65535, 65534])
+    np.testing.assert_array_equal(
+        read_depth(tmp_path / "d.png", 2.0, invalid=(65535, 5)).tolist(), [[np.nan, np.nan, np.nan, 131068]]
+    )
+
+
+def test_sizes_are_read_without_the_pixels(tmp_path):
+    """A PNG file whose pixels are broken, with the EXIF orientation behind them, as the format allows."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png", exif=exif)
+    content = (tmp_path / "a.png").read_bytes()
+    start = content.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(content[start : start + 4], "big")
+    block, rest = content[start : start + length], content[:start] + content[start + length :]
+    broken = rest.index(b"IDAT") + 4
+    rest = rest[:broken] + bytes(4) + rest[broken + 4 :]
+    end = rest.index(b"IEND") - 4
+    (tmp_path / "a.png").write_bytes(rest[:end] + block + rest[end:])
+    assert image_size(tmp_path / "a.png") == ((8, 12), (12, 8))
+    with pytest.raises(ValueError, match="broken or cut image"):
+        read_image(tmp_path / "a.png")
+
+
+def test_orientations_kept_as_text_count_as_they_do_for_pil(tmp_path):
+    """ImageMagick writes EXIF as a text chunk, other programs XMP; both turn the decoded picture."""
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"></x:xmpmeta>')
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert image_size(tmp_path / "a.png") == ((8, 12), (12, 8))
+    assert tuple(read_image(tmp_path / "a.png").shape) == (12, 8, 3)
+
+
+def test_an_empty_file_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="a.png: an empty file, expected an image"):
+        image_size(tmp_path / "a.png")
 
 
 def test_eight_bit_depth_is_refused(tmp_path):

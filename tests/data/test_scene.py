@@ -143,13 +143,26 @@ def epipolar_distance(points, cameras):
 
 
 @pytest.mark.parametrize(
-    "name, pairs", [("fox", [(0, 2), (20, 22), (40, 41)]), ("scodive", [(0, 1), (20, 21), (40, 41)])]
+    "name, pairs",
+    [
+        ("fox", [(0, 2), (20, 22), (40, 41)]),
+        ("scodive", [(0, 1), (20, 21), (40, 41)]),
+        ("milk", [(0, 15), (10, 2), (20, 13)]),
+        ("temple_sparse_ring", [(0, 1), (5, 6), (10, 11)]),
+        ("kitchen_rgbd", [(0, 1), (20, 21), (40, 41)]),
+    ],
 )
 def test_matched_features_of_real_photos_lie_on_epipolar_lines(real_data, name, pairs):
     scene = open_scene(real_data(name))
     medians = epipolar_medians(scene, pairs)
     assert len(medians) >= 2 and np.median(medians) < 1.0
     assert max(medians) < 2.0
+
+
+def test_wrong_poses_of_real_photos_are_off_their_epipolar_lines(real_data):
+    right = open_scene(real_data("milk"))
+    mistaken = Cameras(right.cameras.intrinsics, torch.linalg.inv(right.cameras.world_from_camera), (855, 1140))
+    assert min(epipolar_medians(Scene(mistaken, right.frames), [(0, 15), (10, 2)])) > 3
 
 
 def test_the_synthetic_split_of_real_files(real_data):

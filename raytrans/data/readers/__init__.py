@@ -2,20 +2,30 @@
 
 from pathlib import Path
 
-from raytrans.data.readers import colmap, transforms
+from raytrans.data.readers import colmap, idr, llff, middlebury, mvsnet, realestate, rgbd, scannet, transforms, tum
 from raytrans.data.scene import Scene
 
+# The order counts where several match: files that programs exchange come before those of single data sets.
 READERS = {
     "transforms.json or transforms_train/val/test.json": transforms,
     "a COLMAP model in sparse/0, sparse, colmap/sparse/0 or the folder itself": colmap,
+    "poses_bounds.npy (LLFF)": llff,
+    "cameras_sphere.npz or cameras.npz (IDR, NeuS)": idr,
+    "cams/*_cam.txt (MVSNet)": mvsnet,
+    "*_par.txt (Middlebury)": middlebury,
+    "frame-*.color.png with .pose.txt (7-Scenes)": rgbd,
+    "color/, pose/ and intrinsic/ (ScanNet)": scannet,
+    "groundtruth.txt with rgb.txt (TUM)": tum,
+    "a camera file ID.txt (RealEstate10K)": realestate,
 }
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def open_scene(path: str | Path) -> Scene:
-    """Open a posed capture: a folder, or the path of its `transforms.json`; see the readers for what each accepts.
+    """Open a posed capture: a folder, or the file of its cameras; see the readers for what each accepts.
 
-    Raises ValueError for a path that does not exist or holds no known format, naming what was looked for.
+    Raises ValueError for a path that does not exist or holds no known format, naming what was looked for. Where several
+    formats match, the first of `READERS` reads; the path of its file chooses another.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -34,8 +44,6 @@ def _advice(path: Path) -> str:
     names = {child.name.lower() for child in path.iterdir()}
     if "sparse" in names:
         return "; there is a folder sparse, but no COLMAP model with cameras and images in it"
-    if "poses_bounds.npy" in names:
-        return "; this looks like a reconstruction in another format: convert it, for instance with ns-process-data"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
         return "; there are images but no camera poses: see 'Your own photographs' in the README"
     return ""
