@@ -2,6 +2,7 @@
 
 import math
 import re
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 EXIF_ORIENTATION = 0x0112
 WHITE = (1.0, 1.0, 1.0)
+# what numpy raises for damaged files; its header is Python source
+NUMPY_ERRORS = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError)
 
 
 def bounded_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:
@@ -224,8 +227,9 @@ def resample_nearest(image: Tensor, grid: Sequence[Sequence[float]], height: int
 def read_npy(path: Path) -> np.ndarray:
     """Array of a .npy file, never unpickled. Raises ValueError naming one that is missing, cut or something else."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+        with open(path, "rb") as file:
+            values = np.load(file, allow_pickle=False)
+    except NUMPY_ERRORS as error:
         raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
     if not isinstance(values, np.ndarray):
         raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")

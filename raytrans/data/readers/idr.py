@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raytrans.data.images import NUMPY_ERRORS
 from raytrans.data.readers.shots import PIXEL_CENTER, Shot, files_in, finite, first_files, pinhole_of, scene_of, sized
 from raytrans.data.scene import Frame, Scene
 
@@ -48,18 +49,9 @@ def read(files: list[Path]) -> Scene:
 
 def _matrices(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if re.match(r"(world|scale)_mat_\d", key)}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        MemoryError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (*NUMPY_ERRORS, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read as an .npz archive of numbers ({error})") from None
 
 

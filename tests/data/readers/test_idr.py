@@ -97,6 +97,10 @@ def test_broken_archives_and_those_without_cameras_are_named(tmp_path, picture):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="cameras_sphere.npz: cannot be read as an .npz archive"):
         open_scene(tmp_path)
+    np.save(tmp_path / "array.npy", np.eye(4))
+    path.write_bytes((tmp_path / "array.npy").read_bytes())
+    with pytest.raises(ValueError, match="cameras_sphere.npz: cannot be read as an .npz archive"):
+        open_scene(tmp_path)
     np.savez(path, camera_mat_0=np.eye(4))
     with pytest.raises(ValueError, match="expected matrices world_mat_0, world_mat_1"):
         open_scene(tmp_path)

@@ -76,6 +76,13 @@ def test_images_missing_or_empty_and_cut_arrays_are_named(tmp_path, picture):
         open_scene(tmp_path)
 
 
+@pytest.mark.parametrize("header", [b"{'descr': (", b"{'descr': 08}"])
+def test_headers_that_are_no_python_are_refused(tmp_path, header):
+    (tmp_path / "poses_bounds.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([118, 0]) + header.ljust(117) + b"\n")
+    with pytest.raises(ValueError, match="cannot be read as a .npy array"):
+        open_scene(tmp_path)
+
+
 def test_pickles_are_refused(tmp_path):
     np.save(tmp_path / "poses_bounds.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="cannot be read as a .npy array"):
