@@ -276,6 +276,14 @@ def test_broken_text_names_file_and_line(tmp_path, name, old, new, words):
         open_scene(tmp_path).sparse_points()
 
 
+@pytest.mark.parametrize("broken", ["1.0 2.0", "1.0", "1.0 x 3", "1.0 2.0 99999999999999999999", "1.0 2.0 3.5"])
+def test_broken_observations_name_their_image(tmp_path, broken):
+    file = published(tmp_path) / "sparse/images.txt"
+    file.write_text(file.read_text().replace("1190.83 663.957 63376", "1190.83 663.957 63376 " * 40 + broken))
+    with pytest.raises(ValueError, match=r"images\.txt: image P1180142.JPG: expected x, y and point id"):
+        open_scene(tmp_path).sparse_points()
+
+
 @pytest.mark.parametrize(
     ("gone", "words"),
     [

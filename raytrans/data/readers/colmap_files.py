@@ -249,7 +249,9 @@ def observations(path: Path, image: Image) -> tuple[np.ndarray, np.ndarray]:
             try:
                 pixels = np.array([fields[0::3], fields[1::3]], dtype=np.float64).T.reshape(-1, 2)
                 points = np.array(fields[2::3], dtype=np.int64)
-            except ValueError:
+                if len(points) != len(pixels):
+                    raise ValueError
+            except (ValueError, OverflowError):
                 raise ValueError(
                     f"{path}: image {image.name}: expected x, y and point id of each observation"
                 ) from None
