@@ -56,7 +56,9 @@ def estimate_depth(
     if not indices or not all(-len(views) <= i < len(views) for i in indices):
         raise ValueError(f"indices: expected one or more from 0 to {len(views) - 1}, got {indices}")
     indices = [i % len(views) for i in indices]
-    found = [out for _, out in rendered_from_others(model, views.cameras, indices, views.__getitem__, sources, precision)]
+    found = [
+        out for _, out in rendered_from_others(model, views.cameras, indices, views.__getitem__, sources, precision)
+    ]
     return DepthEstimate(_stacked([out.depth for out in found]), _stacked([confidence(out) for out in found]))
 
 
