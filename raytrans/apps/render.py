@@ -101,9 +101,9 @@ def main(arguments: Namespace) -> int:
         frames.append(outputs.write_frame(arguments.out, number, done.out))
         depths.append(outputs.surface_depth(done.out))
         cli.say(progress(rows, targets, time.monotonic() - begun))
-    scale = outputs.write_depth_pictures(arguments.out, depths)
+    scale = outputs.write_depth_pictures(arguments.out, depths) | outputs.write_depth16(arguments.out, len(depths))
     write_video(arguments.out / "video.mp4", outputs.padded(frames), video_rate(targets))
-    outputs.write_cameras(arguments.out, [target.camera for target in targets])
+    outputs.write_cameras(arguments.out, [target.camera for target in targets], scale["depth16_scale"])
     values = {
         **summary(rows),
         **scale,

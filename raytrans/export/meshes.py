@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from raytrans.export.clouds import Cloud, normal_map, point_map, write_ply
+from raytrans.export.clouds import Cloud, write_ply
 from raytrans.export.files import write_bytes
 from raytrans.export.fusion import DepthMaps
 from raytrans.export.volume import MAX_VOXELS, Grid, Volume
-from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
 from raytrans.shapes import Float, Int
 
@@ -52,17 +50,9 @@ def fused_mesh(
     truncation = max(TRUNCATION * grid.voxel, noise)
     volume = Volume(grid, grid.near(points, truncation), truncation)
     for i in range(len(maps)):
-        weight = maps.confidence[i] * facing(maps.cameras[i], maps.depth[i])
-        volume.integrate(maps.cameras[i], maps.depth[i], maps.color[i], weight)
+        volume.integrate(maps.cameras[i], maps.depth[i], maps.color[i], maps.confidence[i])
         tell(i)
     return surface(volume)
-
-
-def facing(camera: Cameras, depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Cosine between the normal of a depth map and the line of sight: aslant, depth along a ray is no distance."""
-    points = point_map(camera, depth)
-    back = F.normalize(camera.centers - points, dim=-1)
-    return (normal_map(points, camera.centers) * back).sum(-1).nan_to_num(0.0).clamp(0, 1).float()
 
 
 def surface(volume: Volume, smallest: float = SMALLEST_PIECE) -> Mesh:
