@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from raytrans.export.clouds import Cloud, write_ply
@@ -65,18 +66,26 @@ def surface(volume: Volume, smallest: float = SMALLEST_PIECE) -> Mesh:
     if not bool(((values < 0) & known).any() and ((values > 0) & known).any()):
         raise ValueError("mesh: the depth maps have no surface in common; try more views, or larger ones")
     try:
-        # its faces turn outward where values grow outward, its normals then point inward
-        places, faces, normals, _ = marching_cubes(values.numpy(), 0.0, mask=known.numpy(), allow_degenerate=False)
+        # its faces turn outward where values grow outward; its normals read unknown voxels at the rim, so not those
+        places, faces, _, _ = marching_cubes(values.numpy(), 0.0, mask=known.numpy(), allow_degenerate=False)
     except RuntimeError as error:  # skimage says "No surface found at the given iso value."
         raise ValueError(f"mesh: the depth maps have no surface in common ({error})") from error
     faces = faces[in_known_cells(places[faces].mean(1), known.numpy())]
     if not len(faces):
         raise ValueError("mesh: the depth maps have no surface in common; try more views, or larger ones")
-    places, faces, normals = without_small_pieces(places, faces, normals, smallest)
+    places, faces = without_small_pieces(places, faces, smallest)
     points = volume.grid.origin + volume.grid.voxel * torch.from_numpy(places).double()
     colors = volume.color_at(points)
-    cloud = Cloud(points, -torch.from_numpy(normals), colors, torch.ones(len(points)))
-    return Mesh(cloud, torch.from_numpy(faces).long())
+    faces = torch.from_numpy(faces).long()
+    return Mesh(Cloud(points, vertex_normals(points, faces), colors, torch.ones(len(points))), faces)
+
+
+def vertex_normals(points: Float[Tensor, "p 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "p 3"]:
+    """Unit sums of (b - a) x (c - a) over the faces at each vertex: means weighted by area."""
+    a, b, c = points[faces].unbind(1)
+    across = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(points).index_add_(0, faces.flatten(), across.repeat_interleave(3, 0))
+    return F.normalize(total, dim=-1, eps=1e-300).float()
 
 
 def in_known_cells(middles: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -88,15 +97,13 @@ def in_known_cells(middles: np.ndarray, known: np.ndarray) -> np.ndarray:
     return inside
 
 
-def without_small_pieces(
-    places: np.ndarray, faces: np.ndarray, normals: np.ndarray, smallest: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def without_small_pieces(places: np.ndarray, faces: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarray]:
     """The mesh without connected pieces of fewer faces than `smallest` times those of the largest one."""
     piece = pieces(faces, len(places))[faces[:, 0]]
     count = np.bincount(piece)
     faces = faces[count[piece] >= smallest * count.max()]
     used, renumbered = np.unique(faces, return_inverse=True)
-    return places[used].copy(), renumbered.reshape(-1, 3), normals[used].copy()
+    return places[used], renumbered.reshape(-1, 3)
 
 
 def pieces(faces: np.ndarray, count: int) -> np.ndarray:
