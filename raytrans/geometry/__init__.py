@@ -3,11 +3,15 @@
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import (
     from_colmap,
+    from_kornia,
     from_opengl,
     from_pytorch3d,
+    from_pytorch3d_cameras,
     to_colmap,
+    to_kornia,
     to_opengl,
     to_pytorch3d,
+    to_pytorch3d_cameras,
 )
 from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.pairs import RayPairs, angle, distance, feet, reciprocal_product
@@ -32,8 +36,10 @@ __all__ = [
     "feet",
     "focus",
     "from_colmap",
+    "from_kornia",
     "from_opengl",
     "from_pytorch3d",
+    "from_pytorch3d_cameras",
     "interpolated",
     "look_at",
     "minimal_rotation",
@@ -46,6 +52,8 @@ __all__ = [
     "section_from_axis",
     "spiral",
     "to_colmap",
+    "to_kornia",
     "to_opengl",
     "to_pytorch3d",
+    "to_pytorch3d_cameras",
 ]
