@@ -15,7 +15,7 @@ from raytrans.geometry.conversions import (
 )
 from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.pairs import RayPairs, angle, distance, feet, reciprocal_product
-from raytrans.geometry.paths import focus, interpolated, look_at, orbit, spiral
+from raytrans.geometry.paths import focus, interpolate, interpolated, look_at, orbit, spiral, wander
 from raytrans.geometry.rays import Rays, section_frame, section_from_axis
 from raytrans.geometry.rigid import (
     Similarity,
@@ -40,6 +40,7 @@ __all__ = [
     "from_opengl",
     "from_pytorch3d",
     "from_pytorch3d_cameras",
+    "interpolate",
     "interpolated",
     "look_at",
     "minimal_rotation",
@@ -56,4 +57,5 @@ __all__ = [
     "to_opengl",
     "to_pytorch3d",
     "to_pytorch3d_cameras",
+    "wander",
 ]
