@@ -61,7 +61,7 @@ def surface(volume: Volume, smallest: float = SMALLEST_PIECE) -> Mesh:
     try:
         from skimage.measure import marching_cubes
     except ImportError as error:
-        raise ValueError(f"a mesh needs scikit-image ({error}); pip install 'raytrans[export]'") from error
+        raise ValueError(f"a mesh needs scikit-image ({error}); install the extra `export`") from error
     values, known = volume.dense()
     if not bool(((values < 0) & known).any() and ((values > 0) & known).any()):
         raise ValueError("mesh: the depth maps have no surface in common; try more views, or larger ones")
@@ -139,7 +139,7 @@ def glb(mesh: Mesh) -> bytes:
     try:
         import trimesh
     except ImportError as error:
-        raise ValueError(f"a .glb needs trimesh ({error}); pip install 'raytrans[export]', or take .ply") from error
+        raise ValueError(f"a .glb needs trimesh ({error}); install the extra `export`, or take .ply") from error
     points = mesh.vertices.points.numpy()
     middle = 0.5 * (points.min(0) + points.max(0))
     colors = (mesh.vertices.colors.clamp(0, 1) * 255).round().byte().numpy()
