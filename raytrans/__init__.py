@@ -15,6 +15,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution
+from raytrans.rendering.depth import estimate_depth
 from raytrans.rendering.synthesis import encode, render, render_rays, trace
 from raytrans.training.checkpoint import load
 
@@ -28,6 +29,7 @@ __all__ = [
     "Views",
     "encode",
     "equivariance_error",
+    "estimate_depth",
     "load",
     "open_scene",
     "render",

@@ -1,5 +1,6 @@
 """Measure renderings of held-out views against three renderers that learn nothing."""
 
+import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
-from raytrans.training.metrics import SSIM_WINDOW, depth_errors, psnr, ssim
+from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, depth_metrics, psnr, ssim
 
 PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll")
 METHODS = ("model", "nearest", "mean", "sweep")
@@ -45,11 +46,15 @@ class Case:
 
 @dataclass
 class Scores:
-    """Errors of one method, a value for each view; relative depth errors of every pixel that meets a surface."""
+    """Errors of one method, a value for each view; relative depth errors of every pixel that meets a surface.
+
+    `maps`: the `depth_metrics` of each view as it is, and scaled by its median.
+    """
 
     psnr: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
     depth: list[Tensor] = field(default_factory=list)
+    maps: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
 
     def add(self, color: Tensor, depth: Tensor | None, case: Case) -> None:
         self.psnr.append(psnr(color, case.image))
@@ -57,9 +62,13 @@ class Scores:
             self.ssim.append(ssim(color, case.image))
         if depth is not None and case.depth is not None:
             self.depth.append(depth_errors(depth, case.depth))
+            self.maps.append(tuple(depth_metrics(depth, case.depth, scaled) for scaled in (False, True)))
 
-    def values(self) -> dict[str, float | None]:
-        """Mean PSNR and SSIM over the views, median and mean depth error over all pixels; None where unknown."""
+    def values(self) -> dict[str, object]:
+        """Means over the views of PSNR, SSIM and `depth_metrics`, as they are and scaled; depth errors over all pixels.
+
+        None where nothing is known.
+        """
         depth = torch.cat(self.depth) if self.depth else torch.zeros(0)
         known = depth.numel() > 0
         return {
@@ -67,11 +76,20 @@ class Scores:
             "ssim": _mean(self.ssim),
             "depth_median": depth.median().item() if known else None,
             "depth_mean": depth.mean().item() if known else None,
+            "depth_metrics": _means([plain for plain, _ in self.maps]),
+            "depth_metrics_scaled": _means([scaled for _, scaled in self.maps]),
         }
 
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def _means(maps: list[dict[str, float]]) -> dict[str, float | None] | None:
+    """Mean of every metric over the views where it is known; None for no views."""
+    if not maps:
+        return None
+    return {name: _mean([one[name] for one in maps if math.isfinite(one[name])]) for name in DEPTH_METRICS}
 
 
 def parser() -> ArgumentParser:
@@ -80,7 +98,9 @@ def parser() -> ArgumentParser:
         prog="evaluate",
         description="Render every held-out view of some scenes from views that are not held out, and print PSNR, SSIM "
         "and depth errors beside those of three renderers that learn nothing: the nearest source view, the mean of the "
-        "sources, and a plane sweep. 'margin': by how much the worst view beats its nearest source, in dB.",
+        "sources, and a plane sweep. 'margin': by how much the worst view beats its nearest source, in dB. Where depth "
+        "is known: AbsRel, SqRel, RMSE (in its units), RMSE log, delta < 1.25, 1.25^2, 1.25^3 over predicted pixels, "
+        "means over the views, as they are and with every view scaled by the ratio of medians.",
     )
     text = "folder of a scene, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth)"
     out.add_argument("scenes", nargs="+", metavar="SCENE", help=text)
@@ -118,6 +138,8 @@ def main(arguments: Namespace) -> int:
         cases = set_cases(name) if scene is None else scene_cases(Capture(scene, arguments.sources, arguments.max_size))
         results += evaluated(model, name, cases, arguments, triples)
     cli.say(report(results))
+    if any(one[method]["depth_metrics"] for one in results for method in METHODS):
+        cli.say("\n" + depth_report(results))
     for one in results:
         if one["protocol"] == arguments.protocol[0]:
             views, nearest = zip(*((row["view"], row["nearest"]["psnr"]) for row in one["views"]), strict=True)
@@ -241,6 +263,20 @@ def report(results: list[dict]) -> str:
             )
     header = ("scene", "protocol", "views", "method", "PSNR", "SSIM", "depth median", "depth mean", "margin")
     return cli.table(header, rows)
+
+
+def depth_report(results: list[dict]) -> str:
+    """The table of `depth_metrics`: a row for each scene, protocol and method with depth, and scaling."""
+    rows = []
+    for one in results:
+        for method in METHODS:
+            for scaling, key in (("none", "depth_metrics"), ("median", "depth_metrics_scaled")):
+                values = one[method][key]
+                if values is not None:
+                    shown = ["-" if values[name] is None else f"{values[name]:.4g}" for name in DEPTH_METRICS]
+                    rows.append((Path(one["scene"]).name, one["protocol"], method, scaling, *shown))
+    names = ("AbsRel", "SqRel", "RMSE", "RMSE log", "d < 1.25", "d < 1.25^2", "d < 1.25^3", "predicted")
+    return cli.table(("depth of", "protocol", "method", "scaling", *names), rows)
 
 
 def contact_sheet(triples: list[tuple]) -> np.ndarray:

@@ -15,14 +15,25 @@ import torch
 
 from raytrans.data.readers import READERS
 from raytrans.data.scene import Scene
-from raytrans.export.files import depth_colors, depth_range, write_json, write_npy, write_png, write_transforms
+from raytrans.export.files import (
+    depth_colors,
+    depth_range,
+    write_depth_png,
+    write_json,
+    write_npy,
+    write_png,
+    write_transforms,
+)
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.compositing import Rendering
+from raytrans.rendering.depth import confidence
 
 GENERATOR = "raytrans render"
 CAMERAS, UNFINISHED = "transforms.json", "unfinished.json"
 WHOLE = (CAMERAS, "summary.json", "video.mp4", UNFINISHED)  # cameras first: without them the rest is no scene
-KINDS = ("color/{}.png", "depth/{}.npy", "depth/{}.png", "opacity/{}.npy", "spread/{}.npy")
+MAPS = ("depth", "opacity", "spread", "confidence")
+KINDS = ("color/{}.png", "depth/{}.png", "depth16/{}.png", *(f"{kind}/{{}}.npy" for kind in MAPS))
+TOP16 = 65535
 COLOR = re.compile(r"color/(\d{4,})\.png")
 SOLID = 0.5  # opacity from which a pixel shows a surface
 UNSURE = 0.25  # spread over distance beyond which a pixel shows a guess: most floaters, few true surfaces
@@ -123,11 +134,11 @@ def finish(folder: Path) -> None:
 
 
 def write_frame(folder: Path, index: int, out: Rendering) -> np.ndarray:
-    """Write colours, depth, opacity and spread of one rendering; the colours as uint8, for the video."""
+    """Write colours, depth, opacity, spread and confidence of a rendering; the colours as uint8, for the video."""
     number = number_of(index)
     write_png(folder / f"color/{number}.png", out.color.clamp(0, 1))
-    for kind in ("depth", "opacity", "spread"):
-        write_npy(folder / f"{kind}/{number}.npy", getattr(out, kind))
+    for kind in MAPS:
+        write_npy(folder / f"{kind}/{number}.npy", confidence(out) if kind == "confidence" else getattr(out, kind))
     return (out.color.clamp(0, 1) * 255).round().byte().numpy()
 
 
@@ -145,11 +156,25 @@ def write_depth_pictures(folder: Path, depths: list[np.ndarray]) -> dict[str, fl
     return {"depth_near": near, "depth_far": far}
 
 
-def write_cameras(folder: Path, cameras: list[Cameras]) -> None:
-    """Write the rendered cameras as `transforms.json`, naming colours and depths."""
+def write_depth16(folder: Path, count: int) -> dict[str, float | None]:
+    """Write the depths of `count` frames again as 16-bit PNG, 0 where unknown; the scale, units for a step, of all.
+
+    The farthest depth of all frames is step 65535. None where nothing is known.
+    """
+    files = [folder / f"depth/{number_of(index)}.npy" for index in range(count)]
+    farthest = max(float(np.nan_to_num(np.load(file)).max(initial=0)) for file in files)
+    scale = farthest / TOP16 if farthest > 0 else None
+    for index, file in enumerate(files):
+        write_depth_png(folder / f"depth16/{number_of(index)}.png", np.load(file), scale or 1.0)
+    return {"depth16_scale": scale}
+
+
+def write_cameras(folder: Path, cameras: list[Cameras], depth16_scale: float | None = None) -> None:
+    """Write the rendered cameras as `transforms.json`, naming colours and depths, and the scale of `depth16/`."""
     numbers = [number_of(index) for index in range(len(cameras))]
     colors, depths = [f"color/{number}.png" for number in numbers], [f"depth/{number}.npy" for number in numbers]
-    write_transforms(folder / CAMERAS, Cameras.stack(cameras), colors, depths, extra={"generator": GENERATOR})
+    extra = {"generator": GENERATOR, "depth16_scale": depth16_scale}
+    write_transforms(folder / CAMERAS, Cameras.stack(cameras), colors, depths, extra=extra)
 
 
 def padded(frames: list[np.ndarray]) -> list[np.ndarray]:

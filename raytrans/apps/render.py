@@ -13,17 +13,18 @@ from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
+from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
 from raytrans.data.scene import Scene
 from raytrans.export.files import write_json, write_video
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.paths import orbit, spiral
+from raytrans.geometry.paths import interpolate, orbit, spiral, wander
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import PRECISIONS, encode, render
 from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
-PATHS = {"orbit": orbit, "spiral": spiral}
+PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": interpolate, "wander": wander}
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
 SHORTEST_VIDEO = 3  # seconds
 USUAL_RATE = 2500  # rays per second of one CPU core, from 8 sources, for the first guess of the time
@@ -55,23 +56,30 @@ def parser() -> ArgumentParser:
         description="Render novel views and depth of a scene from its photographs. DIR receives color/0000.png, "
         "depth/0000.npy (float32 z-depth in the units of the scene, NaN where opacity is below 0.05), depth/0000.png "
         "(the same as colours, near red, far blue, one scale for all, black where less than half of a ray meets a "
-        "surface or its distance is a guess), opacity/0000.npy, spread/0000.npy (standard deviation of the distance), "
-        "video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) and summary.json. An earlier "
-        "rendering in DIR is replaced; a folder that holds a capture is refused.",
+        "surface or its distance is a guess), depth16/0000.png (16 bits, 0 where unknown; times depth16_scale of "
+        "summary.json it is the depth), opacity/0000.npy, spread/0000.npy (standard deviation of the distance), "
+        "confidence/0000.npy (0 to 1), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) "
+        "and summary.json. An earlier rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
     out.add_argument("scene", metavar="SCENE", help="folder with a transforms.json, or the path of that file")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
     cli.add_checkpoint_argument(out)
-    text = "what to render: the held-out views (default), all views, a path around or before the scene, or the "
+    text = "what to render: the held-out views (default), all views, a path around the scene (orbit), before it "
+    text += "(spiral), through its views (interpolate) or about the most central one (wander), or the "
     out.add_argument(
         "--views",
         default="holdout",
-        metavar="holdout|all|orbit|spiral|FILE.json",
-        help=text + "cameras of a transforms.json in the frame of the scene",
+        metavar="holdout|all|orbit|spiral|interpolate|wander|FILE.json",
+        help=text + "cameras of a transforms.json in the frame of the scene, or of a camera_path.json of nerfstudio's "
+        "viewer, which needs the dataparser_transforms.json of its training",
     )
+    text = "the dataparser_transforms.json of a camera path (default: the one beside it)"
+    out.add_argument("--dataparser-transforms", type=Path, metavar="FILE", help=text)
     cli.add_source_arguments(out, max_size=400)
-    text = "number of frames of an orbit or spiral (default: 48)"
+    text = "number of frames of a path (default: 48)"
     out.add_argument("--frames", type=cli.positive_int, default=48, metavar="N", help=text)
+    text = "frames per second of the video (default: 24 along a path, 2 between views, fewer where they are few)"
+    out.add_argument("--fps", type=cli.positive_float, metavar="F", help=text)
     text = "float32 (default), or bfloat16: faster and less exact"
     out.add_argument("--precision", choices=("float32", "bfloat16"), default=PRECISIONS[0], help=text)
     text = "recorded in the summary; rendering itself draws nothing at random (default: 0)"
@@ -85,7 +93,7 @@ def main(arguments: Namespace) -> int:
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
-    targets = chosen_targets(capture, arguments.views, arguments.frames)
+    targets, rate = chosen_targets(capture, arguments.views, arguments.frames, arguments.dataparser_transforms)
     check_outputs(arguments, capture.scene, len(targets))
     plan = planned(capture, targets)
     model = cli.load_model(arguments)
@@ -101,9 +109,9 @@ def main(arguments: Namespace) -> int:
         frames.append(outputs.write_frame(arguments.out, number, done.out))
         depths.append(outputs.surface_depth(done.out))
         cli.say(progress(rows, targets, time.monotonic() - begun))
-    scale = outputs.write_depth_pictures(arguments.out, depths)
-    write_video(arguments.out / "video.mp4", outputs.padded(frames), video_rate(targets))
-    outputs.write_cameras(arguments.out, [target.camera for target in targets])
+    scale = outputs.write_depth_pictures(arguments.out, depths) | outputs.write_depth16(arguments.out, len(depths))
+    write_video(arguments.out / "video.mp4", outputs.padded(frames), arguments.fps or rate)
+    outputs.write_cameras(arguments.out, [target.camera for target in targets], scale["depth16_scale"])
     values = {
         **summary(rows),
         **scale,
@@ -115,6 +123,7 @@ def main(arguments: Namespace) -> int:
         "scene": str(arguments.scene),
         "max_size": arguments.max_size,
         "precision": arguments.precision,
+        "fps": arguments.fps or rate,
         "views": rows,
     }
     write_json(arguments.out / "summary.json", values)
@@ -146,21 +155,38 @@ def opening(capture: Capture, plan: list[tuple[Target, list[int]]], on_cpu: bool
     return f"{capture.scene.path}: {counts}" + (f"; about {cli.duration(seconds)} on one core" if on_cpu else "")
 
 
-def chosen_targets(capture: Capture, views: str, frames: int) -> list[Target]:
-    """What `--views` stands for; ValueError for an unknown word, a file that is no list of cameras, no view at all."""
-    scene = capture.scene
-    if views in PATHS:
-        return [Target(capture.fitted(camera)) for camera in PATHS[views](scene.cameras, frames)]
+def chosen_targets(
+    capture: Capture, views: str, frames: int, transforms: Path | None = None
+) -> tuple[list[Target], float]:
+    """What `--views` stands for, and the frames per second of its video.
+
+    ValueError for an unknown word, a file that is no list of cameras, no view at all.
+    """
+    scene, rate = capture.scene, None
     if views in ("holdout", "all"):
         indices = scene.split("holdout") if views == "holdout" else range(len(scene))
         if not indices:
             raise ValueError(f"--views: {scene.path} has no held-out view ({len(scene)} in all); try --views orbit")
-        return [Target(capture.camera(i), i) for i in indices]
+        targets = [Target(capture.camera(i), i) for i in indices]
+    else:
+        cameras, rate = path_cameras(scene, views, frames, transforms)
+        targets = [Target(capture.fitted(camera)) for camera in cameras]
+    return targets, rate or video_rate(targets)
+
+
+def path_cameras(scene: Scene, views: str, frames: int, transforms: Path | None) -> tuple[Cameras, float | None]:
+    """Cameras along a path or of a file, and its frames per second where the file says."""
+    if views in PATHS:
+        return PATHS[views](scene.cameras, frames), None
     if not views.endswith(".json"):
-        raise ValueError(f"--views: expected holdout, all, orbit, spiral or a .json file of cameras, got {views!r}")
+        words = ", ".join(("holdout", "all", *PATHS))
+        raise ValueError(f"--views: expected {words} or a .json file of cameras, got {views!r}")
     if not Path(views).is_file():
         raise ValueError(f"--views: no such file {views}")
-    return [Target(capture.fitted(camera)) for camera in read_cameras(Path(views))]
+    if is_camera_path(Path(views)):
+        path = read_camera_path(Path(views), transforms)
+        return path.cameras, path.fps
+    return read_cameras(Path(views)), None
 
 
 def planned(capture: Capture, targets: list[Target]) -> list[tuple[Target, list[int]]]:

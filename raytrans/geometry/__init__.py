@@ -3,15 +3,19 @@
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import (
     from_colmap,
+    from_kornia,
     from_opengl,
     from_pytorch3d,
+    from_pytorch3d_cameras,
     to_colmap,
+    to_kornia,
     to_opengl,
     to_pytorch3d,
+    to_pytorch3d_cameras,
 )
 from raytrans.geometry.distortion import Distortion
 from raytrans.geometry.pairs import RayPairs, angle, distance, feet, reciprocal_product
-from raytrans.geometry.paths import focus, interpolated, look_at, orbit, spiral
+from raytrans.geometry.paths import focus, interpolate, interpolated, look_at, orbit, spiral, wander
 from raytrans.geometry.rays import Rays, section_frame, section_from_axis
 from raytrans.geometry.rigid import (
     Similarity,
@@ -32,8 +36,11 @@ __all__ = [
     "feet",
     "focus",
     "from_colmap",
+    "from_kornia",
     "from_opengl",
     "from_pytorch3d",
+    "from_pytorch3d_cameras",
+    "interpolate",
     "interpolated",
     "look_at",
     "minimal_rotation",
@@ -46,6 +53,9 @@ __all__ = [
     "section_from_axis",
     "spiral",
     "to_colmap",
+    "to_kornia",
     "to_opengl",
     "to_pytorch3d",
+    "to_pytorch3d_cameras",
+    "wander",
 ]

@@ -1,8 +1,8 @@
-"""Conversions between OpenCV cameras and the conventions of OpenGL, COLMAP and PyTorch3D.
+"""Conversions between OpenCV cameras and the conventions of OpenGL, COLMAP, PyTorch3D and kornia.
 
 Inside the package camera axes are x right, y down, z forward and poses are world_from_camera; these functions stand at
 its doors. Arrays or tensors of any leading shape come in, float64 tensors go out. Pixels are counted from the corner of
-the image, the centre of the first one at (0.5, 0.5), in all these conventions alike.
+the image, the centre of the first one at (0.5, 0.5), in all these conventions but kornia's, where it is at (0, 0).
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import inverse_rigid, project_to_rotation, rigid
 from raytrans.shapes import Float
 
 Array = Tensor | np.ndarray | Sequence
+
+KORNIA_SHIFT = 0.5  # kornia counts pixels from the centre of the first one
 
 
 def to_opengl(world_from_camera: Array) -> Float[Tensor, "*batch rows 4"]:
@@ -118,6 +121,71 @@ def from_pytorch3d(
     zero, one = torch.zeros_like(focal[..., 0]), torch.ones_like(focal[..., 0])
     rows = [focal[..., 0], zero, principal[..., 0], zero, focal[..., 1], principal[..., 1], zero, zero, one]
     return torch.stack(rows, -1).unflatten(-1, (3, 3)), inverse_rigid(rigid(turned, translation * flip))
+
+
+def to_pytorch3d_cameras(cameras: Cameras, in_ndc: bool = True, device: Any = "cpu") -> Any:
+    """PyTorch3D's PerspectiveCameras, float32 as it has them, of one camera or a batch (N,).
+
+    Its `transform_points_screen` of world points is our `project`. Raises ValueError where PyTorch3D is not installed,
+    and for a lens or skew, which it does not have.
+    """
+    try:
+        from pytorch3d.renderer import PerspectiveCameras
+    except ImportError as error:
+        raise ValueError(f"cameras: PyTorch3D is not installed ({error}); to_pytorch3d needs no library") from error
+    cameras = _plain_batch(cameras, "PyTorch3D")
+    size = torch.stack([cameras.height, cameras.width], -1)
+    arguments = to_pytorch3d(cameras.intrinsics, cameras.world_from_camera, size, in_ndc)
+    values = {name: value.float() for name, value in arguments.items() if name != "in_ndc"}
+    return PerspectiveCameras(**values, in_ndc=in_ndc, device=device)
+
+
+def from_pytorch3d_cameras(cameras: Any, image_size: Any = None) -> Cameras:
+    """A batch (N,) of cameras from PyTorch3D's PerspectiveCameras, by its attributes; inverts `to_pytorch3d_cameras`.
+
+    image_size: (H, W) where the cameras do not hold it; ValueError where nobody does.
+    """
+    size = getattr(cameras, "image_size", None) if image_size is None else image_size
+    if size is None:
+        raise ValueError("image_size: expected (H, W), for these PerspectiveCameras do not hold it, got None")
+    names = ("R", "T", "focal_length", "principal_point")
+    values = [torch.as_tensor(getattr(cameras, name)).detach().cpu() for name in names]
+    count = max(len(value) for value in values)
+    size = torch.as_tensor(size).detach().cpu().double().expand(count, 2)
+    intrinsics, world_from_camera = from_pytorch3d(*values, size, bool(cameras.in_ndc()))
+    return Cameras(intrinsics.expand(count, 3, 3), world_from_camera.expand(count, 4, 4), size=size)
+
+
+def to_kornia(cameras: Cameras) -> Any:
+    """kornia's PinholeCamera, float64, of one camera or a batch (N,).
+
+    Its pixels are counted from the centre of the first one: what it projects is our pixel minus 0.5, and so is its
+    principal point. Raises ValueError for cameras with a lens, which it does not know. Source: kornia, conventions.
+    """
+    from kornia.geometry.camera import PinholeCamera
+
+    cameras = _plain_batch(cameras, "kornia's PinholeCamera")
+    intrinsics = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    intrinsics[:, :3, :3] = cameras.intrinsics
+    intrinsics[:, :2, 2] -= KORNIA_SHIFT
+    sides = cameras.height.double(), cameras.width.double()
+    return PinholeCamera(intrinsics, inverse_rigid(cameras.world_from_camera), *sides)
+
+
+def from_kornia(camera: Any) -> Cameras:
+    """A batch (N,) of cameras from kornia's PinholeCamera; inverts `to_kornia`."""
+    intrinsics = camera.intrinsics.detach().cpu().double()[..., :3, :3].clone()
+    intrinsics[..., :2, 2] += KORNIA_SHIFT
+    pose = inverse_rigid(_pose(camera.extrinsics.detach().cpu()))
+    return Cameras(intrinsics, pose, size=torch.stack([camera.height, camera.width], -1).detach().cpu())
+
+
+def _plain_batch(cameras: Cameras, whose: str) -> Cameras:
+    if len(cameras.shape) > 1:
+        raise ValueError(f"cameras: expected one camera or a batch (N,), got batch {tuple(cameras.shape)}")
+    if cameras.distortion is not None:
+        raise ValueError(f"cameras: expected no lens, which {whose} does not know, got {cameras.distortion.model}")
+    return cameras if cameras.shape else Cameras.stack([cameras])
 
 
 def _screen_to_ndc(focal: Tensor, principal: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import quaternion
 from raytrans.geometry.coverage import Region, covered_share
-from raytrans.geometry.rigid import rigid, rotation_from_axis_angle
+from raytrans.geometry.rigid import minimal_rotation, rigid, rotation_from_axis_angle
 from raytrans.shapes import Bool, Float
 
 Array = Tensor | np.ndarray | Sequence
@@ -32,6 +32,7 @@ ORBIT_SIZES = (1.0, 0.85, 0.7)  # relative to the largest ellipse within what th
 ORBIT_SAMPLES = 16  # pictures by which a size is judged
 SIZE_WORTH = 0.2  # the share of a picture that the whole size of an orbit is worth
 DOLLY = 1 / 3  # of the cameras' extent along the line of sight that a spiral uses: more changes the subject's size
+KEY_FRAMES = 8  # frames between two cameras that a path goes through
 COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
 
 
@@ -184,6 +185,65 @@ def interpolated(cameras: Cameras, frames: int) -> Cameras:
     """
     cameras, frames = _batch(cameras), _count(frames)
     return _path(cameras, _through(cameras.world_from_camera, frames))
+
+
+def interpolate(cameras: Cameras, frames: int) -> Cameras:
+    """`interpolated` through some of the cameras in a short order, for rigs that are listed in any.
+
+    The order is a chain from each camera to the nearest that is left, by centres over the rig's size plus radians
+    between axes, beginning with the one farthest from all. Of it every so many cameras are taken that eight frames lie
+    between two. Raises ValueError for frames < 1.
+    """
+    cameras, frames = _batch(cameras), _count(frames)
+    chain = _chain(cameras)
+    count = min(len(chain), max(2, round(frames / KEY_FRAMES) + 1))
+    keys = [chain[round(i * (len(chain) - 1) / max(count - 1, 1))] for i in range(count)]
+    return interpolated(cameras[keys], frames)
+
+
+def _chain(cameras: Cameras) -> list[int]:
+    """Indices of all cameras, each followed by the nearest of those that are left."""
+    apart = _differences(cameras)
+    chain, left = [int(apart.sum(-1).argmax())], set(range(len(cameras)))
+    while True:
+        left.discard(chain[-1])
+        if not left:
+            return chain
+        chain.append(min(left, key=apart[chain[-1]].tolist().__getitem__))
+
+
+def _differences(cameras: Cameras) -> Float[Tensor, "n n"]:
+    """How much cameras differ: distance of centres over the rig's size (0 at one place), plus radians between axes."""
+    centers, forward = cameras.centers, cameras.forward
+    apart = torch.linalg.vector_norm(centers[:, None] - centers[None], dim=-1)
+    size = (centers - centers.mean(0)).norm(dim=-1).max()
+    angle = (forward @ forward.mT).clamp(-1, 1).acos()
+    return (torch.zeros_like(apart) if _one_place(centers) else apart / size) + angle
+
+
+def wander(cameras: Cameras, frames: int) -> Cameras:
+    """A small closed figure of eight about the most central camera, which keeps what it looks at in the middle:
+
+    c(t) = c + R [r sin t, r/2 sin 2t, 0], t in [0, 2 pi), turned as little as leads to p = c + d f.
+
+    r is the median distance between neighbours, d the depth of `focus` (at least the rig's size). The first pose is
+    that of the camera itself. Raises ValueError for frames < 1.
+    """
+    cameras, frames = _batch(cameras), _count(frames)
+    centers = cameras.centers
+    apart = torch.linalg.vector_norm(centers[:, None] - centers[None], dim=-1)
+    middle = int(apart.sum(-1).argmin())
+    pose = cameras.world_from_camera[middle]
+    if _one_place(centers):
+        return _path(cameras, pose.expand(frames, 4, 4))
+    radius = apart.fill_diagonal_(torch.inf).amin(-1).median()
+    size = (centers - centers.mean(0)).norm(dim=-1).max()
+    depth = torch.maximum((focus(cameras) - pose[:3, 3]) @ pose[:3, 2], size)
+    t = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames)
+    offset = radius * torch.stack([t.sin(), 0.5 * (2 * t).sin(), torch.zeros_like(t)], -1) @ pose[:3, :3].mT
+    line = depth * pose[:3, 2] - offset
+    turn = minimal_rotation(pose[:3, 2].expand(frames, 3), line / line.norm(dim=-1, keepdim=True))
+    return _path(cameras, rigid(turn @ pose[:3, :3], pose[:3, 3] + offset))
 
 
 def _through(pose: Float[Tensor, "n 4 4"], frames: int) -> Float[Tensor, "frames 4 4"]:

@@ -1,4 +1,4 @@
-"""Measures of a rendering against the truth: PSNR, SSIM, relative depth error."""
+"""Measures of a rendering against the truth: PSNR, SSIM, depth errors as the multi-view depth literature has them."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,8 @@ from torch import Tensor
 from raytrans.shapes import Bool, Float
 
 SSIM_WINDOW = 11
+DEPTH_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta_1", "delta_2", "delta_3", "coverage")
+DELTA = 1.25
 
 
 def _checked(predicted: Tensor, truth: Tensor, mask: Tensor | None) -> None:
@@ -60,3 +62,39 @@ def depth_median(predicted: Float[Tensor, "..."], truth: Float[Tensor, "..."]) -
     """Median relative depth error over pixels whose depth is known; NaN where none is."""
     errors = depth_errors(predicted, truth)
     return errors.median().item() if errors.numel() else float("nan")
+
+
+def depth_metrics(
+    predicted: Float[Tensor, "..."], truth: Float[Tensor, "..."], scaled: bool = False
+) -> dict[str, float]:
+    """The `DEPTH_METRICS` of one depth map p against the truth t, over pixels where both are known and positive:
+
+        abs_rel = mean |p - t| / t, sq_rel = mean (p - t)^2 / t, rmse = sqrt(mean (p - t)^2),
+        rmse_log = sqrt(mean (log p - log t)^2), delta_k = share of pixels with max(p/t, t/p) < 1.25^k,
+
+    and coverage, the share of pixels with known truth that were predicted. sq_rel and rmse are in the units of depth.
+    `scaled`: p is first multiplied by median(t) / median(p). NaN where no pixel is known.
+    Source: "Depth Map Prediction from a Single Image", Eigen et al. 2014; the scaling is that of "Unsupervised Learning
+    of Depth and Ego-Motion from Video", Zhou et al. 2017.
+    """
+    _checked(predicted, truth, None)
+    known = torch.isfinite(truth) & (truth > 0)
+    both = known & torch.isfinite(predicted) & (predicted > 0)
+    if not bool(both.any()):
+        return {name: 0.0 if name == "coverage" and bool(known.any()) else float("nan") for name in DEPTH_METRICS}
+    p, t = predicted[both].double(), truth[both].double()
+    if scaled:
+        p = p * (_middle(t) / _middle(p))
+    difference, log = p - t, p.log() - t.log()
+    values = [(difference.abs() / t).mean(), (difference**2 / t).mean(), (difference**2).mean().sqrt()]
+    values += [(log**2).mean().sqrt()]
+    ratio = torch.maximum(p / t, t / p)
+    values += [(ratio < DELTA**k).double().mean() for k in (1, 2, 3)]
+    values += [both.double().sum() / known.double().sum()]
+    return dict(zip(DEPTH_METRICS, (float(value) for value in values), strict=True))
+
+
+def _middle(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The median, of an even number the mean of the middle two; torch's own quantile refuses many values."""
+    order, count = values.sort().values, len(values)
+    return 0.5 * (order[(count - 1) // 2] + order[count // 2])

@@ -13,7 +13,7 @@ from raytrans.apps import evaluate as app
 from raytrans.apps.evaluate import PROTOCOLS, Case, Scores
 from raytrans.data.generate import generated_scene
 from raytrans.data.images import read_image
-from raytrans.export.files import write_png, write_transforms
+from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
@@ -106,6 +106,42 @@ def test_depth_errors_are_pooled_over_pixels_of_all_views(case):
     values = scores.values()
     assert values["depth_mean"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert values["depth_median"] == pytest.approx(sorted(errors)[(len(errors) - 1) // 2], rel=1e-5)
+
+
+def test_depth_metrics_are_means_over_the_views(case):
+    scores = Scores()
+    for factor in (1.1, 1.3):
+        scores.add(case.image, case.depth * factor, case)
+    values = scores.values()
+    assert values["depth_metrics"]["abs_rel"] == pytest.approx(0.2, rel=1e-5)
+    assert values["depth_metrics"]["delta_1"] == pytest.approx(0.5)
+    assert values["depth_metrics"]["rmse_log"] == pytest.approx(np.log([1.1, 1.3]).mean(), rel=1e-5)
+    assert values["depth_metrics_scaled"]["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert Scores().values()["depth_metrics"] is None
+
+
+def test_depth_metrics_are_printed_and_written_where_depth_is_known(place, tmp_path, capsys):
+    drawn = generated_scene(11, "easy", (24, 30), COUNT)
+    for i in range(COUNT):
+        write_png(tmp_path / f"deep/images/{i}.png", drawn.images[i])
+        write_depth_png(tmp_path / f"deep/depth/{i}.png", drawn.depth[i], 1e-3)
+    names = [[f"{kind}/{i}.png" for i in range(COUNT)] for kind in ("images", "depth")]
+    write_transforms(tmp_path / "deep/transforms.json", drawn.cameras, *names, 1e-3)
+    weights = ["--checkpoint", str(place / "tiny.safetensors"), "--sources", "3"]
+    arguments = [str(tmp_path / "deep"), *weights, "--json", str(tmp_path / "numbers.json")]
+    assert cli.run(app.main, app.parser(), arguments) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("AbsRel", "SqRel", "RMSE log", "d < 1.25^3", "median"))
+    [one] = json.loads((tmp_path / "numbers.json").read_text())["scenes"]
+    scene, model, found = raytrans.open_scene(tmp_path / "deep"), raytrans.load(place / "tiny.safetensors"), []
+    for index in (0, 8):
+        chosen = sorted(scene.nearest(scene.cameras[index], 3, exclude=[0, 8]))
+        depth = raytrans.render(model, scene.views(chosen), scene.cameras[index]).depth.double()
+        truth = scene.depth(index).double()
+        both = depth.isfinite() & truth.isfinite()
+        found.append(((depth - truth).abs() / truth)[both].mean().item())
+    assert one["model"]["depth_metrics"]["abs_rel"] == pytest.approx(np.mean(found), rel=1e-6)
+    assert one["nearest"]["depth_metrics"] is None and one["sweep"]["depth_metrics_scaled"]["delta_3"] <= 1
 
 
 @pytest.mark.parametrize(

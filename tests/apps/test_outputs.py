@@ -117,8 +117,8 @@ def test_an_earlier_rendering_is_replaced_and_other_files_stay(render, tmp_path)
         (out / name).write_text("mine")
     assert render(scene, out, "--views", "orbit", "--frames", 2) == 0
     expected = {"transforms.json", "summary.json", "video.mp4", "color/notes.txt", "color/0009.png", "mine.txt"}
-    expected |= {f"{kind}/{i:04d}.npy" for kind in ("depth", "opacity", "spread") for i in range(2)}
-    expected |= {f"{kind}/{i:04d}.png" for kind in ("color", "depth") for i in range(2)}
+    expected |= {f"{kind}/{i:04d}.npy" for kind in ("depth", "opacity", "spread", "confidence") for i in range(2)}
+    expected |= {f"{kind}/{i:04d}.png" for kind in ("color", "depth", "depth16") for i in range(2)}
     assert set(contents(out)) == expected
     assert len(open_scene(out)) == 2
 
@@ -146,6 +146,7 @@ def test_an_interrupted_rendering_is_no_scene_and_can_be_replaced(render, tmp_pa
         open_scene(out)
     assert render(scene, out, "--views", "orbit", "--frames", 1) == 0
     frame = {"color/0000.png", "depth/0000.npy", "depth/0000.png", "opacity/0000.npy", "spread/0000.npy"}
+    frame |= {"depth16/0000.png", "confidence/0000.npy"}
     assert set(contents(out)) == {"transforms.json", "summary.json", "video.mp4", *frame}
 
 

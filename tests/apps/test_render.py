@@ -95,7 +95,7 @@ def test_sources_are_never_held_out_nor_the_view_itself(place):
         assert sources == [i for i in range(COUNT) if i not in (0, 8, index)]
 
 
-@pytest.mark.parametrize("views", ["orbit", "spiral"])
+@pytest.mark.parametrize("views", ["orbit", "spiral", "interpolate", "wander"])
 def test_paths_have_the_asked_number_of_frames(place, tmp_path, views):
     assert run(place, tmp_path, "--views", views, "--frames", "3", "--max-size", "12") == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -111,10 +111,74 @@ def test_cameras_of_a_file_are_rendered(place, tmp_path):
     torch.testing.assert_close(first.world_from_camera, second.world_from_camera, rtol=0, atol=1e-12)
 
 
+def viewer_path(place: Path, folder: Path) -> Path:
+    """Views 1 and 2 as nerfstudio's viewer exports them, its frame being x' = 0.5 (x + (1, 2, 3))."""
+    frames = json.loads((place / "scene/transforms.json").read_text())["frames"][1:3]
+    shots = []
+    for frame in frames:
+        pose = np.array(frame["transform_matrix"])
+        pose[:3, 3] = 0.5 * (pose[:3, 3] + [1, 2, 3])
+        shots.append({"camera_to_world": pose.flatten().tolist(), "fov": 50.0, "aspect": 1.25})
+    content = {"camera_type": "perspective", "render_height": 16, "render_width": 20, "camera_path": shots, "fps": 5}
+    folder.mkdir()
+    (folder / "camera_path.json").write_text(json.dumps(content))
+    transform = np.concatenate([np.eye(3), [[1], [2], [3]]], 1).tolist()
+    (folder / "dataparser_transforms.json").write_text(json.dumps({"transform": transform, "scale": 0.5}))
+    return folder / "camera_path.json"
+
+
+def test_a_camera_path_of_nerfstudio_is_rendered_in_the_frame_of_the_scene(place, tmp_path):
+    file = viewer_path(place, tmp_path / "nerfstudio")
+    assert run(place, tmp_path / "out", "--views", str(file)) == 0
+    result, scene = open_scene(tmp_path / "out"), open_scene(place / "scene")
+    torch.testing.assert_close(result.cameras.world_from_camera, scene.cameras.world_from_camera[1:3])
+    assert result.image(0).shape == (16, 20, 3)
+    assert result.cameras[0].intrinsics[1, 1].item() == pytest.approx(8 / np.tan(np.radians(25)))
+    video = cv2.VideoCapture(str(tmp_path / "out/video.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(5)
+
+
+def test_a_camera_path_without_its_transforms_is_refused(place, tmp_path, capsys):
+    file = viewer_path(place, tmp_path / "nerfstudio")
+    moved = (tmp_path / "nerfstudio/dataparser_transforms.json").rename(tmp_path / "elsewhere.json")
+    assert run(place, tmp_path / "out", "--views", str(file)) == 2
+    error = capsys.readouterr().err
+    assert "turned and scaled; expected dataparser_transforms.json" in error and error.count("\n") == 1
+    assert run(place, tmp_path / "out", "--views", str(file), "--dataparser-transforms", str(moved)) == 0
+
+
+def test_frames_per_second_are_those_asked_for(place, tmp_path):
+    assert run(place, tmp_path, "--views", "wander", "--frames", "6", "--max-size", "6", "--fps", "12.5") == 0
+    video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5) and video.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert json.loads((tmp_path / "summary.json").read_text())["fps"] == 12.5
+
+
+def test_depth_as_16_bits_and_confidence(place, tmp_path):
+    run(place, tmp_path)
+    scale = json.loads((tmp_path / "summary.json").read_text())["depth16_scale"]
+    top = 0
+    for number in range(2):
+        depth = np.load(tmp_path / f"depth/{number:04d}.npy")
+        steps = cv2.imread(str(tmp_path / f"depth16/{number:04d}.png"), cv2.IMREAD_UNCHANGED)
+        assert steps.dtype == np.uint16 and steps.shape == depth.shape
+        np.testing.assert_array_equal(steps == 0, np.isnan(depth))
+        np.testing.assert_allclose(np.where(steps > 0, steps * scale, np.nan), depth, rtol=0, atol=0.501 * scale)
+        top = max(top, steps.max())
+        opacity, spread = (np.load(tmp_path / f"{kind}/{number:04d}.npy") for kind in ("opacity", "spread"))
+        trust = np.load(tmp_path / f"confidence/{number:04d}.npy")
+        camera = open_scene(tmp_path).cameras[number]
+        cosine = (camera.rays().direction @ camera.forward).numpy()
+        expected = opacity / (1 + (spread / (0.1 * depth / cosine)) ** 2)
+        np.testing.assert_allclose(trust, np.nan_to_num(expected), atol=1e-5)
+    assert top == 65535
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
         (["--views", "sideways"], "sideways"),
+        (["--fps", "0"], "--fps"),
         (["--views", "missing.json"], "missing.json"),
         (["--sources", "0"], "--sources"),
         (["--max-size", "x"], "--max-size"),

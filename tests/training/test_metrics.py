@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from raytrans.training.metrics import depth_abs_rel, depth_errors, depth_median, psnr, ssim
+from raytrans.training.metrics import depth_abs_rel, depth_errors, depth_median, depth_metrics, psnr, ssim
 
 
 def pair(noise=0.1, size=(37, 43)):
@@ -74,3 +74,49 @@ def test_shapes_must_agree():
         psnr(torch.zeros(4, 5, 3), torch.zeros(4, 4, 3))
     with pytest.raises(ValueError, match=r"mask: expected shape \(4, 4\), got \(5, 4\)"):
         psnr(torch.zeros(4, 4, 3), torch.zeros(4, 4, 3), torch.ones(5, 4, dtype=torch.bool))
+
+
+def loop_metrics(predicted, truth, scaled):
+    """The formulas of Eigen et al., pixel by pixel."""
+    pairs = [(p, t) for p, t in zip(predicted, truth, strict=True) if t > 0 and math.isfinite(t)]
+    both = [(p, t) for p, t in pairs if math.isfinite(p) and p > 0]
+    factor = np.median([t for _, t in both]) / np.median([p for p, _ in both]) if scaled else 1.0
+    total = dict.fromkeys(("abs_rel", "sq_rel", "rmse", "rmse_log", "delta_1", "delta_2", "delta_3"), 0.0)
+    for p, t in both:
+        p = factor * p
+        total["abs_rel"] += abs(p - t) / t
+        total["sq_rel"] += (p - t) ** 2 / t
+        total["rmse"] += (p - t) ** 2
+        total["rmse_log"] += (math.log(p) - math.log(t)) ** 2
+        for k in (1, 2, 3):
+            total[f"delta_{k}"] += max(p / t, t / p) < 1.25**k
+    mean = {name: value / len(both) for name, value in total.items()}
+    return mean | {n: math.sqrt(mean[n]) for n in ("rmse", "rmse_log")} | {"coverage": len(both) / len(pairs)}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("size", [(7, 9), (1, 2), (10, 10)])
+def test_depth_metrics_are_those_of_a_loop(size, scaled):
+    truth = 1 + 5 * torch.rand(size, dtype=torch.float64)
+    predicted = 1.4 * truth * (0.3 * torch.randn(size, dtype=torch.float64)).exp()
+    if truth.numel() > 10:
+        truth.view(-1)[:3] = torch.tensor([math.nan, 0.0, math.inf])
+        predicted.view(-1)[2:6] = torch.tensor([1.0, math.nan, math.inf, -1.0])
+    expected = loop_metrics(predicted.flatten().tolist(), truth.flatten().tolist(), scaled)
+    assert depth_metrics(predicted, truth, scaled) == pytest.approx(expected, rel=1e-12)
+
+
+def test_median_scaling_forgives_a_factor_and_nothing_else():
+    truth = 1 + torch.rand(8, 9)
+    perfect = depth_metrics(3 * truth, truth, scaled=True)
+    assert perfect["abs_rel"] < 1e-6 and perfect["delta_1"] == 1
+    plain = depth_metrics(3 * truth, truth)
+    assert plain["abs_rel"] == pytest.approx(2, rel=1e-6) and plain["delta_3"] == 0
+    assert plain["rmse_log"] == pytest.approx(math.log(3), rel=1e-6)
+    assert depth_metrics(truth + 1, truth, scaled=True)["abs_rel"] > 0.01
+
+
+def test_depth_metrics_of_nothing():
+    nothing = depth_metrics(torch.full((2, 2), math.nan), torch.ones(2, 2))
+    assert nothing["coverage"] == 0 and math.isnan(nothing["abs_rel"])
+    assert all(math.isnan(v) for v in depth_metrics(torch.ones(2, 2), torch.full((2, 2), math.nan)).values())

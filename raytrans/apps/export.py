@@ -1,0 +1,197 @@
+"""Take depth maps, a coloured point cloud or a mesh out of a captured scene, in the frame and units of its poses."""
+
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from raytrans.apps import advice, cli, outputs
+from raytrans.apps.captures import Capture
+from raytrans.data.readers import open_scene
+from raytrans.export.clouds import write_ply
+from raytrans.export.files import write_json
+from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, fused, inside_box
+from raytrans.export.meshes import fused_mesh, write_mesh
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.rigid import Similarity
+from raytrans.rendering.depth import confidence, rendered_from_others
+from raytrans.rendering.renderer import Renderer
+
+KINDS = ("cloud", "mesh", "depths")
+BOX = 0.005  # share of the points on either side of every axis that a mesh leaves out
+
+
+def parser() -> ArgumentParser:
+    """Command line of `tools/export.py`."""
+    out = ArgumentParser(
+        prog="export",
+        description="Depth of every view of a scene, rendered from the others; what other views confirm is fused to a "
+        "coloured point cloud with normals, or to a mesh. Everything is in the frame and the units of the poses.",
+    )
+    out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its file of cameras")
+    text = (
+        "what to write, one or more: NAME.ply a point cloud, or a mesh where 'mesh' is in its name; NAME.glb a mesh; "
+    )
+    text += "a folder: color/, depth/, confidence/ ... of every view with its transforms.json, so that it is a scene"
+    out.add_argument("--out", type=Path, nargs="+", required=True, metavar="FILE|DIR", help=text)
+    text = "use N views, evenly spaced in their order (default: all); the others still serve as sources"
+    out.add_argument("--views", type=cli.positive_int, metavar="N", help=text)
+    text = "least confidence of a pixel, from 0 to 1 (default: 0.5)"
+    out.add_argument("--confidence", type=cli.positive_float, default=0.5, metavar="C", help=text)
+    text = "how many other views have to confirm a depth (default: 2)"
+    out.add_argument("--agree", type=cli.positive_int, default=Agreement.views, metavar="N", help=text)
+    text = "relative difference of depths that agree (default: 0.02)"
+    out.add_argument("--tolerance", type=cli.positive_float, default=Agreement.depth, metavar="T", help=text)
+    text = "side of a voxel in the units of the poses (default: the median size of a pixel on the surface)"
+    out.add_argument("--voxel", type=cli.positive_float, metavar="V", help=text)
+    cli.add_checkpoint_argument(out)
+    cli.add_source_arguments(out, max_size=200)
+    cli.add_json_argument(out)
+    return out
+
+
+def main(arguments: Namespace) -> int:
+    """Export as the command line says; the exit status."""
+    start = time.monotonic()
+    capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
+    chosen = chosen_views(len(capture.scene), arguments.views)
+    kinds = {path: kind_of(path) for path in arguments.out}
+    check_outputs(arguments, capture, kinds, len(chosen))
+    model = cli.load_model(arguments)
+    cli.say(f"{capture.scene.path}: depth of {len(chosen)} views, each from up to {arguments.sources} others")
+    folders = [path for path, kind in kinds.items() if kind == "depths"]
+    maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint)
+    cli.warn(advice.on_sources(capture, sources))
+    values: dict[str, object] = {"views": chosen, "pixels": sum(depth.numel() for depth in maps.depth)}
+    files = [path for path, kind in kinds.items() if kind != "depths"]
+    if files:
+        values |= written(maps, kinds, files, arguments)
+    values |= {"seconds": time.monotonic() - start, "peak_memory_bytes": cli.peak_memory()}
+    values |= {name: getattr(arguments, name) for name in ("sources", "max_size", "confidence", "agree", "tolerance")}
+    values |= {"scene": str(arguments.scene), "versions": cli.versions(), **cli.checkpoint_facts(arguments.checkpoint)}
+    for folder in folders:
+        write_json(folder / "summary.json", values)
+    cli.write_report(arguments.json, values)
+    cli.say("written to " + ", ".join(map(str, arguments.out)))
+    return 0
+
+
+def chosen_views(count: int, wanted: int | None) -> list[int]:
+    """All views, or `wanted` of them, evenly spaced in their order."""
+    wanted = min(wanted or count, count)
+    return [round(i * (count - 1) / max(wanted - 1, 1)) for i in range(wanted)]
+
+
+def kind_of(path: Path) -> str:
+    """What is to be written at a path, by its name; ValueError for an ending that is none of ours."""
+    ending = path.suffix.lower()
+    if ending == ".ply":
+        return "mesh" if "mesh" in path.stem.lower() else "cloud"
+    if ending == ".glb":
+        return "mesh"
+    if ending == "" or path.is_dir():
+        return "depths"
+    raise ValueError(f"--out: expected a file .ply or .glb, or a folder, got {path}")
+
+
+def check_outputs(arguments: Namespace, capture: Capture, kinds: dict[Path, str], count: int) -> None:
+    """Refuse outputs that would write over the scene, before the work; ValueError for too few views too."""
+    if arguments.confidence > 1:
+        raise ValueError(f"--confidence: expected a number from 0 to 1, got {arguments.confidence}")
+    if len(capture.scene) < 2:
+        raise ValueError(f"{capture.scene.path}: expected at least two views, each rendered from the others, got one")
+    files = outputs.scene_files(capture.scene, Path(arguments.scene))
+    outputs.check_file("--json", arguments.json, files)
+    for path, kind in kinds.items():
+        if kind == "depths":
+            outputs.check_folder(cli.output_folder(str(path)), files, count)
+        else:
+            outputs.check_file("--out", cli.output_file(str(path)), files)
+
+
+def estimated(
+    model: Renderer, capture: Capture, chosen: list[int], folders: list[Path], checkpoint: Path | None
+) -> tuple[DepthMaps, list[list[int]]]:
+    """Depth maps of the chosen views, written to `folders` as they come, and the sources of each."""
+    cameras = Cameras.stack([capture.camera(i) for i in range(len(capture.scene))])
+    maps = DepthMaps(cameras[chosen], [], [], [])
+    every, tell = [], Progress(len(chosen))
+    for number, (sources, out) in enumerate(rendered_from_others(model, cameras, chosen, capture.views, capture.count)):
+        out = out.map(lambda value: value.cpu())
+        cli.check_finite(out.color, checkpoint)
+        image = capture.image(chosen[number])
+        for folder in folders:
+            if number == 0:
+                outputs.begin(folder, len(chosen))
+            outputs.write_frame(folder, number, replace(out, color=image))
+        for values, new in ((maps.depth, out.depth), (maps.confidence, confidence(out)), (maps.color, image)):
+            values.append(new)
+        every.append(sources)
+        tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
+    for folder in folders:
+        outputs.write_depth_pictures(folder, [_solid(d, c) for d, c in zip(maps.depth, maps.confidence, strict=True)])
+        scale = outputs.write_depth16(folder, len(chosen))["depth16_scale"]
+        outputs.write_cameras(folder, list(maps.cameras), scale)
+        outputs.finish(folder)
+    return maps, every
+
+
+def _solid(depth: Tensor, trust: Tensor):
+    return torch.where(trust >= outputs.SOLID, depth, torch.nan).numpy()
+
+
+def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], arguments: Namespace) -> dict[str, object]:
+    """Write the clouds and meshes; what came out in numbers.
+
+    All is computed in the frame of the first camera, so that another world frame gives the same points, moved, and
+    worlds far from their origin keep their digits.
+    """
+    first = maps.cameras[0].world_from_camera
+    back = Similarity(first[:3, :3], first[:3, 3])
+    here = back.inverse()
+    maps = replace(maps, cameras=maps.cameras.moved(here.rotation, here.translation)).trusted(arguments.confidence)
+    values: dict[str, object] = {"pixels_confident": maps.known()}
+    cli.say("comparing the depths of the views")
+    agreement = Agreement(views=arguments.agree, depth=arguments.tolerance)
+    maps = consistent(maps, agreement, Progress(len(maps)))
+    voxel = arguments.voxel or footprint(maps)
+    cloud = fused(maps, voxel)
+    values |= {"pixels_confirmed": maps.known(), "voxel": voxel, "points": len(cloud)}
+    for path in files:
+        if kinds[path] == "cloud":
+            write_ply(path, cloud.moved(back))
+            cli.say(f"{path}: {len(cloud)} points")
+    meshes = [path for path in files if kinds[path] == "mesh"]
+    if meshes:
+        cli.say("fusing to a mesh")
+        depth = torch.cat([one[one.isfinite()] for one in maps.depth]).median().item()
+        noise, inside = arguments.tolerance * depth, cloud.points[inside_box(cloud.points, BOX)]
+        mesh = fused_mesh(maps, inside, voxel, noise, tell=Progress(len(maps)))
+        values |= {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+        for path in meshes:
+            write_mesh(path, mesh.moved(back))
+            cli.say(f"{path}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
+    return values
+
+
+class Progress:
+    """Tells, at most once a second, how many of `count` steps are done and about how long the others will take."""
+
+    def __init__(self, count: int, say: Callable[[str], None] = cli.say, clock: Callable[[], float] = time.monotonic):
+        self.count, self.say, self.clock = count, say, clock
+        self.begun = self.told = clock()
+
+    def __call__(self, done: int, text: str = "") -> None:
+        """Step number `done`, counted from 0, is over."""
+        now = self.clock()
+        last = done + 1 == self.count
+        if now - self.told < 1 and not last:
+            return
+        self.told = now
+        left = (now - self.begun) * (self.count - done - 1) / (done + 1)
+        parts = [f"{done + 1}/{self.count}", text, "" if last else f"about {cli.duration(left)} left"]
+        self.say("  ".join(part for part in parts if part))
