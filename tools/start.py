@@ -2,6 +2,10 @@
 
 import importlib
 import sys
+from pathlib import Path
+
+# where nothing is installed, as in a folder copied to a machine with torch and numpy alone
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def start(name: str) -> None:

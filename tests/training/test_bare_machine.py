@@ -28,7 +28,7 @@ class Lonely:
 sys.meta_path.insert(0, Lonely())
 for name in [name for name in sys.modules if name.split(".")[0] not in known]:
     del sys.modules[name]
-sys.path[:0] = ["tools", ""]
+sys.path.insert(0, "tools")
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
