@@ -112,7 +112,9 @@ def footprint(maps: DepthMaps) -> float:
         sizes.append((depth[depth.isfinite()].double() / focal)[::7])
     sizes = torch.cat(sizes)
     if not len(sizes):
-        raise ValueError("depth: no pixel is known whose depth other views confirm; try more views, or larger ones")
+        raise ValueError(
+            "depth: no pixel is known whose depth other views confirm; try views wider apart, or less confidence"
+        )
     return float(sizes.median())
 
 
