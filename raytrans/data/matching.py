@@ -14,7 +14,8 @@ from raytrans.shapes import Float
 
 FEATURES, RATIO = 3000, 0.75
 RANSAC_PIXELS = 2.0
-LEAST, MOST = 16, 100  # matches of a pair: fewer say nothing, more say the same again
+LEAST, MOST = 20, 300  # matches of a pair: fewer say nothing, more say the same again
+EXPLAINED = 0.35  # least share of tentative matches that the fundamental matrix must explain, or it explains chance
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class Matches:
         """Indices of the first and of the second view of every match."""
         views = torch.tensor(self.views, dtype=torch.int64).reshape(-1, 2)[self.pair]
         return views[:, 0], views[:, 1]
+
+    def thinned(self, most: int) -> "Matches":
+        """At most `most` matches of each pair, evenly over them."""
+        counts = torch.bincount(self.pair, minlength=len(self.views))
+        place = torch.arange(len(self.pair)) - (counts.cumsum(0) - counts)[self.pair]
+        count = counts[self.pair]
+        kept = (place * most // count) != ((place - 1) * most // count)
+        kept |= count <= most
+        return Matches(self.cameras, self.views, self.pair[kept], self.pixels[kept], self.tried)
 
 
 def choose_pairs(scene: Scene, views: int = 12) -> list[tuple[int, int]]:
@@ -91,7 +101,7 @@ def features(image: Float[Tensor, "height width 3"]) -> tuple[np.ndarray, np.nda
 
 
 def match_features(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], size: int) -> np.ndarray:
-    """Pixels (n, 2, 2) of mutual best matches that one fundamental matrix explains, at most 100, evenly over them."""
+    """Pixels (n, 2, 2) of mutual best matches that one fundamental matrix explains, at most 300, evenly over them."""
     import cv2
 
     none = np.zeros((0, 2, 2))
@@ -111,7 +121,10 @@ def match_features(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.nda
     _, inside = cv2.findFundamentalMat(pixels[:, 0], pixels[:, 1], cv2.USAC_DEFAULT, threshold, 0.999, 2000)
     if inside is None:
         return none
-    pixels = pixels[inside.ravel().astype(bool)]
+    inside = inside.ravel().astype(bool)
+    if inside.mean() < EXPLAINED:
+        return none
+    pixels = pixels[inside]
     return pixels if len(pixels) <= MOST else pixels[np.linspace(0, len(pixels) - 1, MOST).astype(int)]
 
 

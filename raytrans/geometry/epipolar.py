@@ -51,20 +51,34 @@ def relative(pose_a: Float[Tensor, "n 4 4"], pose_b: Float[Tensor, "n 4 4"]) -> 
     return back @ pose_a[:, :3, :3], torch.einsum("nij,nj->ni", back, pose_a[:, :3, 3] - pose_b[:, :3, 3])
 
 
+def _constraint(a: Sights, b: Sights, pose_a: Tensor, pose_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """e = d_b . (t x R d_a) (n), its gradients by both pixels (n, 2), and where there is a baseline."""
+    rotation, shift = relative(pose_a, pose_b)
+    normal_b = torch.linalg.cross(shift, torch.einsum("nij,nj->ni", rotation, a.direction))
+    normal_a = torch.einsum("nji,nj->ni", rotation, torch.linalg.cross(b.direction, shift))
+    slope_a = torch.einsum("ni,nik->nk", normal_a, a.jacobian)
+    slope_b = torch.einsum("ni,nik->nk", normal_b, b.jacobian)
+    return (normal_b * b.direction).sum(-1), slope_a, slope_b, shift.norm(dim=-1) > 0
+
+
 def epipolar_distance(
     a: Sights, b: Sights, pose_a: Float[Tensor, "n 4 4"], pose_b: Float[Tensor, "n 4 4"]
 ) -> Float[Tensor, " n"]:
     """Symmetric epipolar distance in pixels: the mean of the distances in both images; NaN without a baseline.
 
-    |e| (1 / |e_a| + 1 / |e_b|) / 2 with e = d_b . (t x R d_a) and its gradients by the pixels of a and b.
+    |e| (1 / |e_a| + 1 / |e_b|) / 2, e_a and e_b being the gradients of e by the pixels of a and b.
     """
-    rotation, shift = relative(pose_a, pose_b)
-    turned = torch.einsum("nij,nj->ni", rotation, a.direction)
-    normal_b = torch.linalg.cross(shift, turned)
-    normal_a = torch.einsum("nji,nj->ni", rotation, torch.linalg.cross(b.direction, shift))
-    error = (normal_b * b.direction).sum(-1).abs()
-    slopes = [torch.einsum("ni,nik->nk", n, s.jacobian).norm(dim=-1) for n, s in ((normal_a, a), (normal_b, b))]
-    return torch.where(shift.norm(dim=-1) > 0, 0.5 * (error / slopes[0] + error / slopes[1]), torch.nan)
+    error, slope_a, slope_b, apart = _constraint(a, b, pose_a, pose_b)
+    distance = 0.5 * (error / slope_a.norm(dim=-1)).abs() + 0.5 * (error / slope_b.norm(dim=-1)).abs()
+    return torch.where(apart, distance, torch.nan)
+
+
+def signed_distance(
+    a: Sights, b: Sights, pose_a: Float[Tensor, "n 4 4"], pose_b: Float[Tensor, "n 4 4"]
+) -> Float[Tensor, " n"]:
+    """Sampson distance e / sqrt(|e_a|^2 + |e_b|^2) in pixels, with its sign; NaN without a baseline."""
+    error, slope_a, slope_b, apart = _constraint(a, b, pose_a, pose_b)
+    return torch.where(apart, error / torch.cat([slope_a, slope_b], -1).norm(dim=-1), torch.nan)
 
 
 def meeting(
