@@ -103,31 +103,31 @@ def _first_of_the_best(tried: Iterable[tuple[Suspect, Score]], cameras: Cameras,
 
 
 def _focal_scan(matches: Matches, cameras: Cameras) -> Finding | None:
-    """A focal length that is wrong by any factor from 1/3 to 3, refined together with k1."""
+    """A focal length that is wrong by any factor from 1/3 to 3, refined together with the distortion."""
     grid = torch.linspace(-1.1, 1.1, 23, dtype=torch.float64)
-    values = torch.zeros(23, 4, dtype=torch.float64)
+    values = torch.zeros(23, 5, dtype=torch.float64)
     values[:, 2] = grid
     scores = [scored(matches, corrected(cameras, value)).median for value in values]
     start = corrected(cameras, values[scores.index(min(scores))])
-    fit = fit_lens(matches, start, ("focal", "k1"), rounds=4)
+    fit = fit_lens(matches, start, ("focal", "k1", "k2"), rounds=4)
     score = scored(matches, corrected(start, fit.values))
     if not score.possible() or score.median > limit(cameras):
         return None
     factor = float(torch.exp(grid[scores.index(min(scores))] + fit.values[2]))
     if abs(factor - 1) < 0.01:
-        return _distortion(cameras, float(fit.values[3]), score)
+        return _distortion(cameras, fit.values, score)
     return Finding("focal", "the focal length is wrong", f"multiply the focal lengths by {factor:.4g}", score)
 
 
-def _distortion(cameras: Cameras, k1: float, score: Score) -> Finding:
-    stated = cameras.distortion is not None and bool(cameras.distortion.coefficients.abs().max() > 0)
-    wrong = (
-        "the stated lens distortion is not that of the images"
-        if stated
-        else ("the images have lens distortion that the file does not state")
-    )
-    change = f"{'add' if stated else 'state k1 ='} {k1:+.3f}{' to k1' if stated else ''}"
-    return Finding("distortion", wrong, f"{change}, or take all coefficients from the reconstruction", score)
+def _distortion(cameras: Cameras, values: Tensor, score: Score) -> Finding:
+    k1, k2 = float(values[3]), float(values[4])
+    if cameras.distortion is None or not bool(cameras.distortion.coefficients.abs().max() > 0):
+        wrong = "the images have lens distortion that the file does not state"
+        change = f"state the distortion of the reconstruction, or about k1 = {k1:.3f}, k2 = {k2:.3f}"
+    else:
+        wrong = "the stated lens distortion is not that of the images"
+        change = f"state the distortion of the reconstruction, or add about {k1:+.3f} to k1 and {k2:+.3f} to k2"
+    return Finding("distortion", wrong, change, score)
 
 
 def _fine(matches: Matches, stated: Score, ratio: float) -> Finding | None:
@@ -146,14 +146,14 @@ def _fine(matches: Matches, stated: Score, ratio: float) -> Finding | None:
         plain = no_distortion()
         score = scored(matches, plain.corrected(cameras))
         found.append((better, Finding(plain.key, plain.wrong, plain.change, score)))
-    for name, column in (("focal", 2), ("k1", 3)):
-        fit = fit_lens(few, cameras, (name,))
-        value, changed = float(fit.values[column]), corrected(cameras, fit.values)
-        if abs(value) > SURE * float(fit.errors[column]) and (better := gain(changed)) > GAIN:
-            score, factor = scored(matches, changed), float(torch.tensor(value).exp())
-            change = f"multiply the focal lengths by {factor:.4g}"
-            focal = Finding("focal", "the focal length is slightly wrong", change, score)
-            found.append((better, focal if name == "focal" else _distortion(cameras, value, score)))
+    for free in (("focal",), ("k1", "k2")):
+        fit = fit_lens(few, cameras, free)
+        changed = corrected(cameras, fit.values)
+        if bool((fit.values.abs() > SURE * fit.errors).any()) and (better := gain(changed)) > GAIN:
+            score = scored(matches, changed)
+            focal = f"multiply the focal lengths by {float(fit.values[2].exp()):.4g}"
+            slightly = Finding("focal", "the focal length is slightly wrong", focal, score)
+            found.append((better, _distortion(cameras, fit.values, score) if "k1" in free else slightly))
     if found:
         return max(found, key=lambda one: one[0])[1]
     return _half_pixel(matches, ratio)
@@ -166,7 +166,7 @@ def _half_pixel(matches: Matches, ratio: float) -> Finding | None:
     for half in (HALF, -HALF):
         won = float(((shift / error) ** 2).sum() - (((shift - half) / error) ** 2).sum())
         if won > CHI and bool(((shift - half).abs() < NEAR_HALF).all()):
-            values = torch.tensor([half * ratio, half * ratio, 0, 0], dtype=torch.float64)
+            values = torch.tensor([half * ratio, half * ratio, 0, 0, 0], dtype=torch.float64)
             score = scored(matches, corrected(matches.cameras, values))
             wrong = (
                 "the principal point is off by half a pixel (is the centre of the first pixel (0, 0) or (0.5, 0.5)?)"

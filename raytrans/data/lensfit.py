@@ -1,7 +1,7 @@
-"""Corrections of focal length, principal point and k1 that matched features ask for while the poses stay.
+"""Corrections of focal length, principal point and distortion that matched features ask for while the poses stay.
 
-All cameras share them: the focal length is multiplied by exp(f), the principal point moves by (x, y) pixels, and k1 is
-added to the lens. Gauss-Newton on Sampson distances with Cauchy weights; standard errors are those of the sum over
+All cameras share them: the focal length is multiplied by exp(f), the principal point moves by (x, y) pixels, and k1
+and k2 are added to the lens. Gauss-Newton on Sampson distances with Cauchy weights; standard errors are those of the sum over
 pairs of views (sandwich), because matches of one pair err together.
 """
 
@@ -18,29 +18,29 @@ from raytrans.geometry.distortion import MODELS, Distortion
 from raytrans.geometry.epipolar import sights, signed_distance
 from raytrans.shapes import Float
 
-NAMES = ("x", "y", "focal", "k1")
-STEPS = torch.tensor([0.25, 0.25, 0.002, 0.01], dtype=torch.float64)
-BOUNDS = torch.tensor([20.0, 20.0, 0.7, 0.5], dtype=torch.float64)
+NAMES = ("x", "y", "focal", "k1", "k2")
+STEPS = torch.tensor([0.25, 0.25, 0.002, 0.01, 0.02], dtype=torch.float64)
+BOUNDS = torch.tensor([20.0, 20.0, 0.7, 0.5, 1.0], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class LensFit:
-    """Corrections (4,) and their standard errors (4,), in the order of NAMES; 0 for what was held."""
+    """Corrections (5,) and their standard errors (5,), in the order of NAMES; 0 for what was held."""
 
-    values: Float[Tensor, " 4"]
-    errors: Float[Tensor, " 4"]
+    values: Float[Tensor, " 5"]
+    errors: Float[Tensor, " 5"]
 
 
-def corrected(cameras: Cameras, values: Float[Tensor, " 4"]) -> Cameras:
+def corrected(cameras: Cameras, values: Float[Tensor, " 5"]) -> Cameras:
     """Cameras with the corrections applied."""
     k = cameras.intrinsics.clone()
     k[:, :2, :2] *= values[2].exp()
     k[:, :2, 2] += values[:2]
     lens = cameras.distortion
-    if values[3] != 0:
+    if bool((values[3:] != 0).any()):
         model = "opencv" if lens is None else lens.model
         more = torch.zeros(len(cameras), len(MODELS[model]), dtype=torch.float64)
-        more[:, 0] = values[3]
+        more[:, :2] = values[3:]
         lens = Distortion(model, more if lens is None else lens.coefficients + more)
     return with_lens(cameras, k, lens)
 
@@ -56,7 +56,7 @@ def residuals(matches: Matches, cameras: Cameras) -> Float[Tensor, " n"]:
 def fit_lens(matches: Matches, cameras: Cameras, free: Sequence[str], rounds: int = 3) -> LensFit:
     """Corrections of what is `free`, the rest held."""
     columns = [NAMES.index(name) for name in free]
-    values, errors = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    values, errors = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     for _ in range(rounds):
         error = residuals(matches, corrected(cameras, values))
         slope = torch.stack([_slope(matches, cameras, values, column) for column in columns], 1)
@@ -77,7 +77,7 @@ def fit_lens(matches: Matches, cameras: Cameras, free: Sequence[str], rounds: in
 
 def _slope(matches: Matches, cameras: Cameras, values: Tensor, column: int) -> Tensor:
     """Central difference of the residuals by one correction."""
-    step = torch.zeros(4, dtype=torch.float64)
+    step = torch.zeros(5, dtype=torch.float64)
     step[column] = STEPS[column]
     ahead, behind = (residuals(matches, corrected(cameras, values + sign * step)) for sign in (1, -1))
     return (ahead - behind) / (2 * STEPS[column])

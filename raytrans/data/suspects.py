@@ -46,7 +46,7 @@ def pose_suspects(opengl: bool) -> Iterator[Suspect]:
         lambda c: with_poses(c, c.world_from_camera[:, :3, :3] @ OPENGL, c.centers),
     )
     yield from _inverses(opengl, ours, other)
-    yield from _translations()
+    yield from _translations(OPENGL if opengl else torch.eye(3, dtype=torch.float64))
     for turn in _cube_rotations():
         if not torch.equal(turn, OPENGL):
             yield _axes_suspect(turn, opengl)
@@ -76,12 +76,12 @@ def _inverses(opengl: bool, ours: str, other: str) -> Iterator[Suspect]:
         yield Suspect("transposed_rotation", text, "transpose the 3 x 3 rotation of each pose", transposed(axes))
 
 
-def _translations() -> Iterator[Suspect]:
+def _translations(axes: Tensor) -> Iterator[Suspect]:
     """Right rotations with wrong camera centres."""
 
     def center(c: Cameras) -> Cameras:
         rotation = c.world_from_camera[:, :3, :3]
-        return with_poses(c, rotation, -torch.einsum("nij,nj->ni", rotation, c.centers))
+        return with_poses(c, rotation, -torch.einsum("nij,nj->ni", rotation @ axes, c.centers))
 
     text = "the translations are those of camera_from_world while the rotations are world_from_camera"
     yield Suspect("translation", text, "replace each translation t by -R t, R being world_from_camera", center)
