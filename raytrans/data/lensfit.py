@@ -1,8 +1,8 @@
 """Corrections of focal length, principal point and distortion that matched features ask for while the poses stay.
 
 All cameras share them: the focal length is multiplied by exp(f), the principal point moves by (x, y) pixels, and k1
-and k2 are added to the lens. Gauss-Newton on Sampson distances with Cauchy weights; standard errors are those of the sum over
-pairs of views (sandwich), because matches of one pair err together.
+and k2 are added to the lens. Gauss-Newton on Sampson distances with Cauchy weights; standard errors are those of the
+sum over pairs of views (sandwich), because matches of one pair err together.
 """
 
 from collections.abc import Sequence

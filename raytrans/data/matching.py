@@ -118,7 +118,10 @@ def match_features(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.nda
         return none
     cv2.setRNGSeed(0)
     threshold = RANSAC_PIXELS * max(size, 320) / 640
-    _, inside = cv2.findFundamentalMat(pixels[:, 0], pixels[:, 1], cv2.USAC_DEFAULT, threshold, 0.999, 2000)
+    try:
+        _, inside = cv2.findFundamentalMat(pixels[:, 0], pixels[:, 1], cv2.USAC_DEFAULT, threshold, 0.999, 2000)
+    except cv2.error:  # USAC asserts that it found a model
+        return none
     if inside is None:
         return none
     inside = inside.ravel().astype(bool)
