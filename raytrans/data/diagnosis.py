@@ -81,7 +81,11 @@ def diagnose(matches: Matches, opengl: bool, ratio: float = 1.0) -> tuple[Score,
     stated = scored(matches, cameras)
     if stated.median <= limit(cameras) and stated.possible():
         return stated, _fine(matches.thinned(FITTED), stated, ratio)
-    return stated, _coarse(few, cameras, scored(few, cameras), opengl) or _focal_scan(few, cameras)
+    usual = _coarse(few, cameras, scored(few, cameras), opengl)
+    if usual is not None and usual.score.median < limit(cameras) / 4:
+        return stated, usual
+    found = [finding for finding in (usual, _focal_scan(few, cameras)) if finding is not None]
+    return stated, min(found, key=lambda finding: finding.score.median, default=None)
 
 
 def _coarse(matches: Matches, cameras: Cameras, stated: Score, opengl: bool) -> Finding | None:

@@ -57,7 +57,7 @@ def choose_pairs(scene: Scene, views: int = 12) -> list[tuple[int, int]]:
     )
     pairs = set()
     for i in anchors:
-        partners = {(i + 1) % count, (i + 2) % count, *scene.nearest(scene.cameras[i], 2, exclude=[i])} - {i}
+        partners = {i + 1, i + 2, *scene.nearest(scene.cameras[i], 2, exclude=[i])} & set(range(count))
         pairs |= {(min(i, j), max(i, j)) for j in partners}
     return sorted(pairs)
 
