@@ -30,12 +30,10 @@ class Sights:
 
 def sights(cameras: Cameras, pixels: Float[Tensor, "n 2"]) -> Sights:
     """Directions through one pixel of each of n cameras; their poses do not matter."""
-    lens = cameras.distortion
-    size = torch.stack([cameras.height, cameras.width], -1)
-    local = Cameras(cameras.intrinsics, torch.eye(4, dtype=torch.float64).expand(len(cameras), 4, 4), size, lens)
+    lens, rotation = cameras.distortion, cameras.world_from_camera[:, :3, :3]
 
     def directions(at: Tensor) -> Tensor:
-        direction = local.pixel_rays(at).direction
+        direction = torch.einsum("nji,nkj->nki", rotation, cameras.pixel_rays(at).direction)
         return direction if lens is not None and lens.model == "fisheye" else direction / direction[..., 2:]
 
     x, y = torch.tensor([STEP, 0.0], dtype=torch.float64), torch.tensor([0.0, STEP], dtype=torch.float64)
