@@ -9,10 +9,9 @@ from typing import Any
 
 from raytrans.apps import cli
 from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
-from raytrans.apps.posing import pose, require_pycolmap
+from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
-FEW = 0.8  # share of registered images below which advice is given
 ADVICE = (
     "few images were registered: take more photographs between those that are far apart, each sharing most of what it "
     "shows with its neighbours; leave out blurred ones; step sideways instead of turning on the spot; for a video "
@@ -34,7 +33,7 @@ def parser() -> ArgumentParser:
     out.add_argument("--rate", type=cli.positive_float, default=2.0, metavar="R", help=text)
     text = "long side in pixels at which features are found; images are written whole (default: 1600)"
     out.add_argument("--max-size", type=cli.positive_int, default=1600, metavar="P", help=text)
-    text = "COLMAP's lens model (default: OPENCV where 8 or more photographs share a lens, else SIMPLE_RADIAL)"
+    text = "COLMAP's lens model (default: SIMPLE_RADIAL, refined to OPENCV where 8 or more photographs share a lens)"
     out.add_argument("--lens", choices=LENSES, help=text)
     text = "write images without lens distortion, with pinhole cameras; they are resampled, which is not needed here"
     out.add_argument("--undistort", action="store_true", help=text)
@@ -122,6 +121,6 @@ def closing(values: dict, out: Path) -> list[str]:
     if values["left_out"]:
         names = values["left_out"]
         lines.append("left out: " + ", ".join(names[:10]) + (f" and {len(names) - 10} more" if names[10:] else ""))
-    if values["registered"] < FEW * values["images"]:
+    if values["registered"] < ENOUGH * values["images"]:
         lines.append(f"warning: {ADVICE}")
     return [*lines, f"{out} is a scene; check it with tools/inspect_scene.py"]

@@ -1,5 +1,6 @@
 """Camera poses of photographs by COLMAP's structure from motion, on the CPU, through pycolmap."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +12,10 @@ from raytrans.export.files import write_text
 EXHAUSTIVE = 150  # photographs up to which every pair is matched
 OVERLAP = 10  # neighbours in the order of names that are matched beyond that
 FEATURE_CHUNK, PAIR_CHUNK = 8, 200
-SHARED = 8  # photographs of one lens from which the full OpenCV lens can be told apart
+SIMPLE, FULL = "SIMPLE_RADIAL", "OPENCV"
+SHARED = 8  # registered photographs of one lens from which the full lens can be told
+ENOUGH = 0.8  # share of registered images that is not worth a second attempt
+PEAK = 0.003  # contrast of features; COLMAP's 0.0067 finds too few on plain things
 Say = Callable[[str], None]
 
 
@@ -54,7 +58,7 @@ def extract(database: Path, folder: Path, photos: Sequence[Photo], lens: str | N
     done = 0
     for names in groups.values():
         reader = pycolmap.ImageReaderOptions()
-        reader.camera_model = lens or ("OPENCV" if len(names) >= SHARED else "SIMPLE_RADIAL")
+        reader.camera_model = lens or SIMPLE
         for part in chunks(names, FEATURE_CHUNK):
             pycolmap.extract_features(
                 database,
@@ -107,12 +111,52 @@ def largest_model(database: Path, folder: Path, work: Path, count: int, threads:
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
+def refine_lenses(model: Any) -> None:
+    """Give the lenses that many images share all coefficients of OpenCV's model, and adjust everything once more.
+
+    Mapping with one coefficient is robust, and f, cx, cy, k are the start of fx, fy, cx, cy, k1, k2, p1, p2.
+    """
+    pycolmap = require_pycolmap()
+    uses = Counter(image.camera_id for image in model.images.values() if image.has_pose)
+    shared = [camera for number, camera in model.cameras.items() if uses[number] >= SHARED]
+    for camera in shared:
+        f, cx, cy, k = camera.params
+        camera.model, camera.params = getattr(pycolmap.CameraModelId, FULL), [f, f, cx, cy, k, 0, 0, 0]
+    if shared:
+        options = pycolmap.BundleAdjustmentOptions()
+        options.print_summary = False
+        pycolmap.bundle_adjustment(model, options)
+        model.update_point_3d_errors()
+
+
 def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
-    """The largest model of the photographs in a folder, or None; `settings`: lens, max_size, threads."""
+    """The largest model of the photographs in a folder, or None; `settings`: lens, max_size, threads.
+
+    Where too few are registered, all is done again with fainter features and guided matching, several times as slow.
+    """
+    model = _attempt(folder, photos, work / "quick", settings, say)
+    if _registered(model) < ENOUGH * len(photos):
+        say(f"{_registered(model)} of {len(photos)} images registered; once more with fainter features")
+        thorough = _attempt(folder, photos, work / "thorough", {**settings, "thorough": True}, say)
+        model = max(model, thorough, key=_registered)
+    if model is not None and settings["lens"] is None:
+        refine_lenses(model)
+    return model
+
+
+def _registered(model: Any | None) -> int:
+    return 0 if model is None else model.num_reg_images()
+
+
+def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
+    """Features, matches, mapping."""
     pycolmap = require_pycolmap()
     extraction, matching = pycolmap.FeatureExtractionOptions(), pycolmap.FeatureMatchingOptions()
     extraction.max_image_size, extraction.num_threads = settings["max_size"], settings["threads"]
     matching.num_threads = settings["threads"]
+    if settings.get("thorough"):
+        extraction.sift.peak_threshold, matching.guided_matching = PEAK, True
+    work.mkdir()
     database = work / "database.db"
     extract(database, folder, photos, settings["lens"], extraction, say)
     match(database, work, image_pairs([photo.name for photo in photos]), matching, say)
