@@ -19,7 +19,7 @@ LENS = torch.tensor([0.06, -0.08, 0.001, 0.0005, 0.0], dtype=torch.float64)
 HEIGHT, WIDTH = 640, 480
 
 
-def rig(count: int = 8) -> Cameras:
+def rig(count: int = 7) -> Cameras:
     """Hand-held cameras around a place that is not the origin, with roll, one lens and a principal point off centre."""
     generator = torch.Generator().manual_seed(3)
     poses = []
@@ -37,7 +37,7 @@ def rig(count: int = 8) -> Cameras:
     )
 
 
-def matched(cameras: Cameras, noise: float = 0.3, each: int = 110) -> Matches:
+def matched(cameras: Cameras, noise: float = 0.3, each: int = 70) -> Matches:
     """Pixels of random points in neighbouring views, with noise and 5 % wrong matches."""
     generator = torch.Generator().manual_seed(4)
     views = [(i, j) for i in range(len(cameras)) for j in (i + 1, i + 2) if j < len(cameras)]
