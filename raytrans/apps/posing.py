@@ -125,7 +125,11 @@ def refine_lenses(model: Any) -> None:
     if shared:
         options = pycolmap.BundleAdjustmentOptions()
         options.print_summary = False
-        pycolmap.bundle_adjustment(model, options)
+        adjusted = pycolmap.BundleAdjustmentConfig()
+        for number in model.reg_image_ids():
+            adjusted.add_image(number)
+        adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         model.update_point_3d_errors()
 
 
