@@ -219,7 +219,7 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def test_what_is_imported_is_declared():
-    run = {**requirements(), **requirements("meshes"), **requirements("export")}
+    run = {**requirements(), **requirements("meshes"), **requirements("export"), **requirements("photos")}
     assert {name: file for name, file in third_party("raytrans").items() if name not in run} == {}
     assert {name: file for name, file in third_party("tools").items() if name not in run} == {}
     test = {**run, **requirements("test"), "packaging": None}
@@ -229,7 +229,8 @@ def test_what_is_imported_is_declared():
 def test_what_is_declared_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
-    for requirement in [r for extra in (None, "meshes", "export", "test", "dev") for r in requirements(extra).values()]:
+    extras = (None, "meshes", "export", "photos", "test", "dev")
+    for requirement in [r for extra in extras for r in requirements(extra).values()]:
         assert pins[requirement.name] in requirement.specifier, requirement
     assert "torchvision" not in pins
     assert "+" not in pins["torch"]

@@ -1,0 +1,196 @@
+"""Photographs and videos brought together, and posed by COLMAP; originals stay as they are."""
+
+import json
+import math
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import raytrans
+from raytrans.apps import cli, import_photos
+from raytrans.apps.photos import copy_photos, extract_frames
+from raytrans.apps.posing import image_pairs
+from raytrans.data.inspection import inspect_scene
+from raytrans.data.scene import Frame, Scene
+from raytrans.export.files import write_video
+from raytrans.geometry import from_colmap
+
+
+def run(*arguments: object) -> int:
+    return cli.run(import_photos.main, import_photos.parser(), [str(argument) for argument in arguments])
+
+
+def picture(folder, name: str, size=(40, 30), orientation: int = 1, focal: float | None = None) -> Image.Image:
+    """A file with a red corner at the top left of its stored pixels."""
+    image = Image.new("RGB", size, (0, 0, 255))
+    image.paste((255, 0, 0), (0, 0, size[0] // 2, size[1] // 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if focal is not None:
+        exif.get_ifd(0x8769)[0xA405] = focal
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    image.save(folder / name, exif=exif, quality=95)
+    return image
+
+
+def test_photographs_of_all_folders_are_copied(tmp_path):
+    source, out = tmp_path / "süß photos", tmp_path / "out"
+    names = ["a.jpg", "sub/b.JPG", "sub/deep/c.png", "with blank.jpg"]
+    for name in names:
+        picture(source, name)
+    picture(source, ".hidden/d.jpg")
+    (source / "notes.txt").write_text("no photograph")
+    before = {file: file.read_bytes() for file in source.rglob("*") if file.is_file()}
+    photos = copy_photos(source, out)
+    assert [photo.name for photo in photos] == ["a.jpg", "sub/b.JPG", "sub/deep/c.png", "with_blank.jpg"]
+    assert len({photo.lens for photo in photos}) == 1
+    for name, photo in zip(names, photos, strict=True):
+        assert (out / photo.name).read_bytes() == before[source / name]
+    assert {file: file.read_bytes() for file in source.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(3, "bottom right"), (6, "top right"), (8, "bottom left")])
+def test_photographs_are_turned_upright_and_keep_their_focal_length(tmp_path, orientation, corner):
+    """EXIF: 3 is half a turn, 6 is to be turned clockwise, 8 anticlockwise."""
+    picture(tmp_path / "in", "a.jpg", orientation=orientation, focal=28)
+    [photo] = copy_photos(tmp_path / "in", tmp_path / "out")
+    with Image.open(tmp_path / "out" / photo.name) as image:
+        assert image.size == ((30, 40) if orientation > 4 else (40, 30)) == photo.lens[:2]
+        assert image.getexif().get(0x0112, 1) == 1
+        assert image.getexif().get_ifd(0x8769)[0xA405] == 28
+        x = 2 if "left" in corner else image.width - 3
+        y = 2 if "top" in corner else image.height - 3
+        red, _, blue = image.getpixel((x, y))
+        assert red > 200 and blue < 60
+
+
+def test_other_focal_lengths_and_sizes_are_other_lenses(tmp_path):
+    for name, size, focal in (("a", (40, 30), 28), ("b", (40, 30), 50), ("c", (30, 40), 28), ("d", (40, 30), 28)):
+        picture(tmp_path / "in", f"{name}.jpg", size, focal=focal)
+    a, b, c, d = (photo.lens for photo in copy_photos(tmp_path / "in", tmp_path / "out"))
+    assert a == d and len({a, b, c}) == 3
+
+
+def test_broken_photographs_are_left_out_by_name(tmp_path, caplog):
+    source = tmp_path / "in"
+    picture(source, "good.jpg")
+    (source / "empty.jpg").write_bytes(b"")
+    (source / "cut.jpg").write_bytes((source / "good.jpg").read_bytes()[:300])
+    assert [photo.name for photo in copy_photos(source, tmp_path / "out")] == ["good.jpg"]
+    assert "empty.jpg" in caplog.text and "cut.jpg" in caplog.text
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"good.jpg"}
+
+
+def test_names_that_blanks_alone_tell_apart_are_refused(tmp_path):
+    for name in ("a b.jpg", "a_b.jpg"):
+        picture(tmp_path / "in", name)
+    with pytest.raises(ValueError, match="a_b.jpg twice"):
+        copy_photos(tmp_path / "in", tmp_path / "out")
+
+
+def test_the_sharpest_frame_of_each_interval_is_taken(tmp_path):
+    """Ten frames a second, blurred but for numbers 3, 7 and 16; grey levels tell the frames apart."""
+    import cv2
+
+    noise = np.random.default_rng(0).uniform(-0.2, 0.2, (64, 96, 3))
+    levels = [0.3 + 0.02 * i for i in range(20)]
+    frames = [level + (noise if i in (3, 7, 16) else cv2.blur(noise, (9, 9))) for i, level in enumerate(levels)]
+    write_video(tmp_path / "film.mp4", frames, fps=10)
+    photos = extract_frames(tmp_path / "film.mp4", tmp_path / "out", rate=2)
+    assert [photo.name for photo in photos] == [f"frame_{i:05d}.jpg" for i in range(4)]
+    found = [np.array(Image.open(tmp_path / "out" / photo.name)).mean() / 255 for photo in photos]
+    assert photos[0].lens == (96, 64)
+    for index, number in ((0, 3), (1, 7), (3, 16)):
+        assert math.isclose(found[index], levels[number], abs_tol=0.012), found
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path):
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    with pytest.raises(ValueError, match="film.mp4.*cannot be read as a video"):
+        extract_frames(tmp_path / "film.mp4", tmp_path / "out", rate=2)
+
+
+def test_few_photographs_are_matched_with_all_others_many_with_neighbours():
+    names = [f"{i:04d}" for i in range(400)]
+    assert image_pairs(names[:150]) == list(combinations(names[:150], 2))
+    pairs = set(image_pairs(names))
+    assert len(pairs) < 10_000 < 400 * 399 / 2 and all(a < b for a, b in pairs)
+    assert {(names[i], names[i + step]) for step in range(1, 11) for i in range(400 - step)} <= pairs
+    assert (names[0], names[390]) in pairs  # closes a loop
+
+
+def test_pictures_of_nothing_have_status_2_and_leave_nothing(tmp_path, capsys):
+    for name in "abcd":
+        picture(tmp_path / "in", f"{name}.jpg", (64, 48))
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--threads", 1) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no camera poses were found" in error and "take more photographs" in error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", "--out", "new"], "no such folder or video"),
+        (["in", "--out", "in/new"], "outside the photographs"),
+        (["in", "--out", "full"], "new or empty folder"),
+        (["in", "--out", "new"], "at least 3 photographs, got 1"),
+        (["full", "--out", "new"], "none readable"),
+        (["full/file.txt", "--out", "new"], "expected a folder or a video"),
+    ],
+)
+def test_mistakes_of_the_call_are_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "in", "a.jpg")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file.txt").write_text("here")
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("import_photos: error: ") and words in error and error.count("\n") == 1
+
+
+def test_without_pycolmap_the_way_to_install_it_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    picture(tmp_path / "in", "a.jpg")
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 2
+    assert "pip install 'raytrans[photos]'" in capsys.readouterr().err
+
+
+def opened(folder) -> Scene:
+    """The written scene through pycolmap's own reader and `from_colmap`."""
+    import pycolmap
+
+    model = pycolmap.Reconstruction(folder / "sparse" / "0")
+    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    cameras = []
+    for image in images:
+        camera, pose = image.camera, image.cam_from_world()
+        lens = torch.tensor(camera.params[4:8]) if camera.model.name == "OPENCV" else None
+        x, y, z, w = pose.rotation.quat
+        world = from_colmap(torch.tensor([w, x, y, z]), torch.tensor(pose.translation))
+        k = torch.from_numpy(camera.calibration_matrix())
+        cameras.append(raytrans.Cameras(k, world, (camera.height, camera.width), lens))
+    frames = [Frame(folder / "images" / image.name) for image in images]
+    return Scene(raytrans.Cameras.stack(cameras), frames, path=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "undistort"), [("fox", False), ("milk", False), ("fox", True)])
+def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
+    files = sorted((real_data(name) / "images").iterdir(), key=lambda file: int(file.stem))[:16]
+    (tmp_path / "in").mkdir()
+    for file in files:
+        with Image.open(file) as image:
+            image.thumbnail((640, 640))
+            image.save(tmp_path / "in" / f"{int(file.stem):04d}.jpg", quality=95)
+    report = tmp_path / "report.json"
+    flags = ["--undistort"] if undistort else []
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--threads", 1, "--json", report, *flags) == 0
+    values = json.loads(report.read_text())
+    assert values["registered"] >= 14 and values["mean_reprojection_error"] < 1
+    done = inspect_scene(opened(tmp_path / "out"))
+    assert done.usable and done.score.median < 1, done.verdict
