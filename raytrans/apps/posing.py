@@ -111,12 +111,14 @@ def largest_model(database: Path, folder: Path, work: Path, count: int, threads:
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
-def refine_lenses(model: Any) -> None:
-    """Give the lenses that many images share all coefficients of OpenCV's model, and adjust everything once more.
+def refined_lenses(model: Any) -> Any:
+    """The model with all coefficients of OpenCV's lens where many images share one, adjusted once more.
 
-    Mapping with one coefficient is robust, and f, cx, cy, k are the start of fx, fy, cx, cy, k1, k2, p1, p2.
+    Mapping with one coefficient is robust, and f, cx, cy, k are the start of fx, fy, cx, cy, k1, k2, p1, p2. Where
+    things fill the middle of the pictures only, coefficients run away; then the model is given as it was.
     """
     pycolmap = require_pycolmap()
+    before, model = model, pycolmap.Reconstruction(model)
     uses = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     shared = [camera for number, camera in model.cameras.items() if uses[number] >= SHARED]
     for camera in shared:
@@ -131,6 +133,8 @@ def refine_lenses(model: Any) -> None:
         adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         model.update_point_3d_errors()
+    wild = any(abs(value) > 1 for camera in shared for value in camera.params[4:])
+    return before if wild else model
 
 
 def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
@@ -144,7 +148,7 @@ def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say:
         thorough = _attempt(folder, photos, work / "thorough", {**settings, "thorough": True}, say)
         model = max(model, thorough, key=_registered)
     if model is not None and settings["lens"] is None:
-        refine_lenses(model)
+        return refined_lenses(model)
     return model
 
 
