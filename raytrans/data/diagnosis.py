@@ -15,6 +15,7 @@ from raytrans.shapes import Float
 
 LIMIT, REFERENCE = 2.0, 640  # pixels of median distance, at this long side, from which poses are of no use
 PARALLAX = 0.02  # radians from which the place where two rays meet can be trusted
+TELLING = 0.1  # least share of matches with parallax from which it is asked where they lie
 FRONT = 0.7  # least share of matches that must lie before both cameras
 TRIED, FITTED = 40, 300  # matches of a pair for the trial of every suspect, and for fits of the lens
 CLEAR, ALIKE = 0.5, 1.25  # a suspect must halve the median; among those within 25 % of the best the first is named
@@ -66,9 +67,11 @@ def scored(matches: Matches, cameras: Cameras, seen: tuple[Sights, Sights] | Non
     seen = seen or both_sights(matches, cameras)
     (a, b), poses = matches.sides(), cameras.world_from_camera
     first, second, angle = meeting(*seen, poses[a], poses[b])
-    apart = (angle > PARALLAX) & (angle < torch.pi - PARALLAX)
-    front = ((first > 0) & (second > 0))[apart].double().mean() if int(apart.sum()) >= 20 else torch.tensor(torch.nan)
     distance = distances(matches, cameras, seen)
+    # where nearly all views stand close together, what parallax there is comes from false matches
+    apart = (angle > PARALLAX) & (angle < torch.pi - PARALLAX) & (distance <= limit(cameras))
+    enough = int(apart.sum()) >= max(20, TELLING * len(apart))
+    front = ((first > 0) & (second > 0))[apart].double().mean() if enough else torch.tensor(torch.nan)
     return Score(float(distance.nanmedian()), float(front))
 
 

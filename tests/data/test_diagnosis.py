@@ -176,6 +176,20 @@ def test_right_cameras_have_no_mistake(right, opengl):
     assert finding is None and 0.1 < stated.median < 0.4 and stated.front > 0.95
 
 
+def test_false_matches_do_not_put_places_behind_cameras_that_stand_together():
+    cameras = rig()
+    poses = cameras.world_from_camera.clone()
+    poses[:, :3, 3] = poses[:1, :3, 3] + 0.004 * (poses[:, :3, 3] - poses[:1, :3, 3])
+    poses[:, :3, :3] = poses[:1, :3, :3]
+    size = torch.stack([cameras.height, cameras.width], -1)
+    close = matched(Cameras(cameras.intrinsics, poses, size, cameras.distortion), each=200)
+    along = close.pixels.clone()
+    along[::20, 1] = along[::20, 0] - 40  # false, and far apart
+    stated, finding = diagnose(replace(close, pixels=along), opengl=True)
+    assert math.isnan(stated.front) and stated.possible() and stated.median < 1
+    assert finding is None or finding.key not in ("axes", "inverse", "focal")
+
+
 def test_what_no_mistake_explains_is_left_unexplained(right):
     poses = right.cameras.world_from_camera[torch.randperm(len(right.cameras))]
     size = torch.stack([right.cameras.height, right.cameras.width], -1)
