@@ -14,6 +14,7 @@ OVERLAP = 10  # neighbours in the order of names that are matched beyond that
 FEATURE_CHUNK, PAIR_CHUNK = 8, 200
 SIMPLE, FULL = "SIMPLE_RADIAL", "OPENCV"
 SHARED = 8  # registered photographs of one lens from which the full lens can be told
+DRIFT = 0.05  # change of a focal length by the full lens from which nothing held it
 ENOUGH = 0.8  # share of registered images that is not worth a second attempt
 PEAK = 0.003  # contrast of features; COLMAP's 0.0067 finds too few on plain things
 Say = Callable[[str], None]
@@ -115,12 +116,14 @@ def refined_lenses(model: Any) -> Any:
     """The model with all coefficients of OpenCV's lens where many images share one, adjusted once more.
 
     Mapping with one coefficient is robust, and f, cx, cy, k are the start of fx, fy, cx, cy, k1, k2, p1, p2. Where
-    things fill the middle of the pictures only, coefficients run away; then the model is given as it was.
+    things fill the middle of the pictures only, coefficients run away, or the focal length does; then the model is given
+    as it was.
     """
     pycolmap = require_pycolmap()
     before, model = model, pycolmap.Reconstruction(model)
     uses = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     shared = [camera for number, camera in model.cameras.items() if uses[number] >= SHARED]
+    focal = [camera.params[0] for camera in shared]
     for camera in shared:
         f, cx, cy, k = camera.params
         camera.model, camera.params = getattr(pycolmap.CameraModelId, FULL), [f, f, cx, cy, k, 0, 0, 0]
@@ -133,8 +136,13 @@ def refined_lenses(model: Any) -> Any:
         adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         model.update_point_3d_errors()
-    wild = any(abs(value) > 1 for camera in shared for value in camera.params[4:])
+    wild = any(ran_away(camera.params, f) for camera, f in zip(shared, focal, strict=True))
     return before if wild else model
+
+
+def ran_away(params: Sequence[float], focal: float) -> bool:
+    """Whether fx, fy, cx, cy, k1, k2, p1, p2 are no lens any more, or have left the focal length they started from."""
+    return any(abs(value) > 1 for value in params[4:]) or any(abs(f / focal - 1) > DRIFT for f in params[:2])
 
 
 def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:

@@ -13,7 +13,7 @@ from PIL import Image
 import raytrans
 from raytrans.apps import cli, import_photos
 from raytrans.apps.photos import copy_photos, extract_frames
-from raytrans.apps.posing import image_pairs
+from raytrans.apps.posing import image_pairs, ran_away
 from raytrans.data.inspection import inspect_scene
 from raytrans.data.scene import Frame, Scene
 from raytrans.export.files import write_video
@@ -194,3 +194,11 @@ def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
     assert values["registered"] >= 14 and values["mean_reprojection_error"] < 1
     done = inspect_scene(opened(tmp_path / "out"))
     assert done.usable and done.score.median < 1, done.verdict
+
+
+def test_a_lens_that_left_its_focal_length_is_none():
+    """The second was found for photographs of one carton in the middle: given poses have 508 pixels, mapping 512."""
+    good = [500.0, 505.0, 320, 240, -0.1, 0.05, 1e-3, 1e-3]
+    wild = [657.3, 651.8, 320, 240, -0.0099, 0.84, 7e-4, -4.6e-3]
+    assert not ran_away(good, 490.0) and ran_away(good, 470.0) and ran_away(wild, 511.6)
+    assert ran_away([500.0, 500.0, 320, 240, -1.2, 0, 0, 0], 500.0)
