@@ -116,8 +116,8 @@ def refined_lenses(model: Any) -> Any:
     """The model with all coefficients of OpenCV's lens where many images share one, adjusted once more.
 
     Mapping with one coefficient is robust, and f, cx, cy, k are the start of fx, fy, cx, cy, k1, k2, p1, p2. Where
-    things fill the middle of the pictures only, coefficients run away, or the focal length does; then the model is given
-    as it was.
+    things fill the middle of the pictures only, coefficients or focal lengths run away; then the model is given as it
+    was.
     """
     pycolmap = require_pycolmap()
     before, model = model, pycolmap.Reconstruction(model)
