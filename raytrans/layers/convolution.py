@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from raytrans.geometry.pairs import in_precision
-from raytrans.geometry.rays import Rays
 from raytrans.layers.kernel import Neighborhood, RayKernel
 from raytrans.layers.linear import AnyType, signature
-from raytrans.layers.neighborhood import Elements, Gathered
+from raytrans.layers.neighborhood import Elements, Gathered, batch_of
 from raytrans.shapes import Float
 
 
@@ -41,8 +40,7 @@ def pair_geometry(
 
 def everything(x: Elements, y: Elements) -> Gathered:
     """The dense neighbourhood of rays or points (*batch, 3)."""
-    shapes = (e.shape if isinstance(e, Rays) else e.shape[:-1] for e in (x, y))
-    return Gathered.dense(*shapes)
+    return Gathered.dense(batch_of(x), batch_of(y))
 
 
 def convolve(

@@ -20,7 +20,8 @@ def _each(elements: Elements, function: Callable[[Tensor], Tensor]) -> Elements:
     return elements.map(function) if isinstance(elements, Rays) else function(elements)
 
 
-def _batch(elements: Elements) -> torch.Size:
+def batch_of(elements: Elements) -> torch.Size:
+    """Batch shape of rays or of points (*batch, 3)."""
     return elements.shape if isinstance(elements, Rays) else elements.shape[:-1]
 
 
@@ -83,7 +84,7 @@ class Gathered:
 
         The choice is discrete, has no gradient, and is the same in every world frame except where scores tie.
         """
-        x_shape, y_shape = (_batch(e) for e in (x, y))
+        x_shape, y_shape = (batch_of(e) for e in (x, y))
         flat, targets = (
             _each(e, lambda v, s=s: v.reshape(-1, *v.shape[len(s) :])) for e, s in ((y, y_shape), (x, x_shape))
         )
