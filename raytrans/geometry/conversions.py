@@ -234,3 +234,12 @@ def _expect(value: Any, name: str, *shapes: tuple[int, ...]) -> Tensor:
         wanted = " or ".join(f"(..., {', '.join(map(str, shape))})" for shape in shapes)
         raise ValueError(f"{name}: expected shape {wanted}, got {tuple(value.shape)}")
     return value
+
+
+def axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """log R, of length at most pi; of the two axes of a half turn, the one whose first large component is positive."""
+    w, v = quaternion(rotation).split([1, 3], -1)
+    large = v.gather(-1, (v.abs() > 0.3).double().argmax(-1, keepdim=True))
+    v = torch.where((w < 1e-9) & (large < 0), -v, v)
+    sine = v.norm(dim=-1, keepdim=True)
+    return v * torch.where(sine > 0, 2 * torch.atan2(sine, w) / sine.clamp_min(1e-300), 2.0)

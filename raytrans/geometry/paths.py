@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.conversions import quaternion
+from raytrans.geometry.conversions import axis_angle
 from raytrans.geometry.coverage import Region, covered_share
 from raytrans.geometry.rigid import minimal_rotation, rigid, rotation_from_axis_angle
 from raytrans.shapes import Bool, Float
@@ -254,7 +254,7 @@ def _through(pose: Float[Tensor, "n 4 4"], frames: int) -> Float[Tensor, "frames
     i = at.floor().long().clamp_max(last - 1)
     u = (at - i)[:, None]
     rotation, centers = pose[:, :3, :3], pose[:, :3, 3]
-    log = _axis_angle(rotation[i].mT @ rotation[i + 1])
+    log = axis_angle(rotation[i].mT @ rotation[i + 1])
     turned = rotation[i] @ rotation_from_axis_angle(u * log)
     # beyond the ends the spline goes on straight, so that two poses give a line
     ends = (2 * centers[:1] - centers[1:2], 2 * centers[-1:] - centers[-2:-1])
@@ -262,15 +262,6 @@ def _through(pose: Float[Tensor, "n 4 4"], frames: int) -> Float[Tensor, "frames
     a, b, c, d = (knots[i + k] for k in range(4))
     place = b + 0.5 * u * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
     return rigid(turned, place)
-
-
-def _axis_angle(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
-    """log R, of length at most pi; of the two axes of a half turn, the one whose first large component is positive."""
-    w, v = quaternion(rotation).split([1, 3], -1)
-    large = v.gather(-1, (v.abs() > 0.3).double().argmax(-1, keepdim=True))
-    v = torch.where((w < 1e-9) & (large < 0), -v, v)
-    sine = v.norm(dim=-1, keepdim=True)
-    return v * torch.where(sine > 0, 2 * torch.atan2(sine, w) / sine.clamp_min(1e-300), 2.0)
 
 
 def _facing(center: Tensor, forward: Tensor, up: Tensor, spare: Tensor) -> Float[Tensor, "n 4 4"]:

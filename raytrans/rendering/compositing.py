@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raytrans.shapes import Float
 
-HORIZON = (0.01, 0.03)  # inverse distances over the unit between which a surface fades into background
+HORIZON = (0.003, 0.01)  # inverse distances over the unit between which a surface fades into background
 WINDOW = 0.03  # width of the window around the dominant mode, in log distance
 SHARPNESS = 8
 

@@ -1,5 +1,8 @@
 """Range and samples of a ray, in inverse distance over the unit: s from 1/near down to 0, the point at infinity.
 
+Bins and planes are uniform in the root of s: where cameras stand close together, everything lies at a small share of
+1/near, and bins uniform in s would put it all into the first.
+
 Naming: `inverse` s is an inverse distance counted in the unit; `edges` bound bins and descend; `weights` sum to <= 1.
 """
 
@@ -35,9 +38,15 @@ def near_inverse(cameras: RelativeCameras, origin: Float[Tensor, "r 3"], directi
 
 
 def inverse_edges(near: Float[Tensor, " r"], far: Float[Tensor, " r"], bins: int) -> Float[Tensor, "r edges"]:
-    """Edges of `bins` bins, uniform from `near` down to `far`, both inverse distances (far = 0 at infinity)."""
+    """Edges of `bins` bins, uniform in the root from `near` down to `far`, inverse distances (far = 0 at infinity)."""
     steps = torch.linspace(0, 1, bins + 1, dtype=near.dtype, device=near.device)
-    return near[:, None] + steps * (far - near)[:, None]
+    first, last = near.sqrt()[:, None], far.sqrt()[:, None]
+    return torch.cat([near[:, None], (first + steps[1:-1] * (last - first)) ** 2, far[:, None]], -1)
+
+
+def plane_position(inverse: Tensor, near: Tensor) -> Tensor:
+    """Where an inverse distance lies among planes from `near` to infinity: 1 - sqrt(s / near), within 0 and 1."""
+    return 1 - (inverse / near).clamp(0, 1).sqrt()
 
 
 def resample(edges: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Float[Tensor, "r count"]:

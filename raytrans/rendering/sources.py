@@ -18,7 +18,7 @@ from raytrans.models.encoder import Encoder, FeatureMaps
 from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_turn
 from raytrans.models.reading import read_map
 from raytrans.models.volume import VolumeRegularizer
-from raytrans.rendering.sampling import inverse_edges, near_inverse
+from raytrans.rendering.sampling import inverse_edges, near_inverse, plane_position
 
 COINCIDENT = 1e-9
 BLOCK = 2048  # pixels of a source compared with the others at a time
@@ -197,7 +197,7 @@ def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:
 def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rays through the matching pixels of source i: origin, frame, near (all (h w, ...)), inverse distances (h w, D).
 
-    The planes run from `near` to 0 inclusive, uniform in inverse distance.
+    The planes run from `near` to 0 inclusive, uniform in the root of inverse distance.
     """
     h, w = views.match[i].shape[-2:]
     camera = views.cameras[i]
@@ -244,7 +244,6 @@ def surface_volume(logits: Tensor) -> Tensor:
 def read_volume(views: EncodedViews, samples: Samples) -> tuple[Tensor, Tensor]:
     """Hazard (probability over remaining light) and visibility at samples, each (N, R, S)."""
     near = read(views.near, samples)[..., 0]
-    plane = (1 - samples.inverse / near).clamp(0, 1)
-    value = read_planes(views.volume, samples, plane)
+    value = read_planes(views.volume, samples, plane_position(samples.inverse, near))
     visible = value[..., 1].clamp(0, 1)
     return value[..., 0] / (visible + 0.05), visible

@@ -29,13 +29,15 @@ def _whole(values: tuple) -> bool:
 class DataConfig:
     """What is trained on. Generated scenes of `views` images with sides drawn from `sizes`, a share of them `easy`.
 
-    folders: scenes on disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest
-    and largest number of source views. rays: target rays a step. reuse: steps that use one scene.
+    narrow_share: generated scenes whose cameras are drawn together, to 3 to 40 % of their distances. folders: scenes on
+    disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest and largest number
+    of source views. rays: target rays a step. reuse: steps that use one scene.
     """
 
     views: int = 9
     sizes: tuple[int, ...] = (64,)
     easy_share: float = 0.4
+    narrow_share: float = 0.0
     folders: tuple[str, ...] = ()
     folder_share: float = 0.0
     max_size: int = 128
@@ -53,7 +55,7 @@ class DataConfig:
         rising = _whole(sources) and len(sources) == 2 and 1 <= sources[0] <= sources[1]
         _require("sources", sources, rising, "two rising positive integers")
         _require("folders", self.folders, all(isinstance(f, str) for f in self.folders), "paths of folders")
-        for name in ("easy_share", "folder_share"):
+        for name in ("easy_share", "narrow_share", "folder_share"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
 
 

@@ -6,15 +6,18 @@ from torch import Tensor
 
 from raytrans.rendering.compositing import surface_share
 from raytrans.rendering.renderer import Traced
+from raytrans.rendering.sampling import plane_position
 from raytrans.shapes import Float
 
 KERNEL = 0.02  # width, in log distance, within which a sample counts as being at the known surface
+BLUR = 0.002  # of an inverse distance, about a tenth of a pixel of parallax in small images: no view tells more
 
 
 def near_surface(weights: Tensor, inverse: Tensor, known: Float[Tensor, " r"]) -> Tensor:
-    """-log of the weight near a known inverse distance: -log sum_k w_k exp(-|log(s_k / s)| / width), (R,)."""
+    """-log of the weight near a known inverse distance s: -log sum_k w_k exp(-|log(s_k/s)| / (0.02 + 0.002/s)), (R,)."""
     gap = torch.log(inverse + 1e-3) - torch.log(known + 1e-3)[:, None]
-    return -torch.log((weights * torch.exp(-gap.abs() / KERNEL)).sum(-1) + 1e-3)
+    width = KERNEL + BLUR / (known + 1e-3)[:, None]
+    return -torch.log((weights * torch.exp(-gap.abs() / width)).sum(-1) + 1e-3)
 
 
 def proposal_loss(edges: Tensor, weights: Tensor, known: Float[Tensor, " r"]) -> Tensor:
@@ -31,7 +34,7 @@ def sweep_loss(logits: Float[Tensor, "d h w"], near: Float[Tensor, "1 h w"], kno
     """Cross-entropy of plane logits of a source with the planes around its known inverse distances; NaN is unknown."""
     planes = logits.shape[0]
     valid = torch.isfinite(known)
-    position = (1 - torch.where(valid, known, 0.0) / near[0]).clamp(0, 1) * (planes - 1)
+    position = plane_position(torch.where(valid, known, 0.0), near[0]) * (planes - 1)
     lower = position.floor().clamp(max=planes - 2).long()
     share = position - lower
     logp = F.log_softmax(logits, 0)

@@ -17,6 +17,7 @@ from raytrans.training.config import DataConfig
 
 FIRST_SEED = 1_000_000
 POOL = 8
+NARROW = (0.03, 0.4)  # shares of their distances to which cameras are drawn together
 
 
 @dataclass
@@ -74,7 +75,9 @@ class SampleStream(torch.utils.data.Dataset):
             return self.folders[int(rng.integers(len(self.folders)))]
         kind = "easy" if rng.random() < self.config.easy_share else "full"
         side = int(rng.choice(self.config.sizes))
-        scene = generated_scene(FIRST_SEED + number, kind, (side, side), self.config.views)
+        narrow = self.config.narrow_share > 0 and rng.random() < self.config.narrow_share
+        baseline = float(np.exp(rng.uniform(*np.log(NARROW)))) if narrow else 1.0
+        scene = generated_scene(FIRST_SEED + number, kind, (side, side), self.config.views, baseline=baseline)
         return SceneData(list(scene.images), scene.cameras, list(scene.depth))
 
     def __getitem__(self, step: int) -> Sample:

@@ -1,13 +1,15 @@
 """Camera rigs for generated scenes, in the canonical frame of a layout."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from raytrans.data.generate.layout import Layout
 from raytrans.data.generate.solids import Solids, intersect
+from raytrans.geometry.conversions import axis_angle
+from raytrans.geometry.rigid import rigid, rotation_from_axis_angle
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,17 @@ def pinhole(size: Sequence[int] | np.ndarray, focal: float, shift: np.ndarray | 
     shift = np.zeros(2) if shift is None else shift
     pixels = focal * np.sqrt(height * width)
     return np.array([[pixels, 0, width * (0.5 + shift[0])], [0, pixels, height * (0.5 + shift[1])], [0, 0, 1.0]])
+
+
+def narrowed(shots: Shots, baseline: float) -> Shots:
+    """Cameras drawn together to a share `baseline` of their way from the first one, as one slow sweep of a hand."""
+    poses = torch.from_numpy(shots.world_from_camera)
+    first = poses[0]
+    turn = axis_angle(first[:3, :3].T @ poses[:, :3, :3])
+    rotation = first[:3, :3] @ rotation_from_axis_angle(baseline * turn)
+    return replace(
+        shots, world_from_camera=rigid(rotation, torch.lerp(first[:3, 3], poses[:, :3, 3], baseline)).numpy()
+    )
 
 
 def _on_sphere(azimuth: float, elevation: float) -> np.ndarray:

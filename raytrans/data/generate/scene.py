@@ -1,7 +1,7 @@
 """Generated scenes: images of known cameras with exact depth, drawn by seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, haar
 from raytrans.data.generate.meshes import add_meshes
-from raytrans.data.generate.rigs import Shots, easy_rig, full_rig
+from raytrans.data.generate.rigs import Shots, easy_rig, full_rig, narrowed
 from raytrans.data.generate.shading import Stage, shade
 from raytrans.data.generate.themes import THEMES, easy
 from raytrans.geometry.cameras import Cameras
@@ -45,6 +45,7 @@ def generated_scene(
     count: int = 10,
     device: torch.device | str | None = None,
     meshes: Sequence[str | Path] = (),
+    baseline: float = 1.0,
 ) -> GeneratedScene:
     """Draw scene number `seed`: `count` views of `size` (H, W) pixels, the same for the same arguments.
 
@@ -54,13 +55,18 @@ def generated_scene(
     origin and scale.
 
     `size` may also be one size for each view; None draws a size around 64 pixels for every view of `full`. `meshes` are
-    .glb files of which one to three join the scene (needs trimesh and embreex). Random numbers are drawn on the CPU.
+    .glb files of which one to three join the scene (needs trimesh and embreex). `baseline` draws the cameras together,
+    to a share of their distances and angles. Random numbers are drawn on the CPU.
 
     Raises:
         ValueError: negative `seed`, unknown `kind`, `count` or a side below one, too few sizes, a mesh that cannot be
-            read.
+            read, `baseline` not above 0 and at most 1.
     """
+    if not 0 < baseline <= 1:
+        raise ValueError(f"baseline: expected a share above 0 and at most 1, got {baseline}")
     drawing = drawn(seed, kind, size, count, meshes)
+    if baseline < 1:
+        drawing = replace(drawing, shots=narrowed(drawing.shots, baseline))
     stage = Stage.build(drawing.layout, device)
     views = [rendered_view(stage, drawing.shots, i) for i in range(count)]
     return _assembled(views, drawing, seed)
