@@ -14,7 +14,7 @@ BLUR = 0.002  # of an inverse distance, about a tenth of a pixel of parallax in 
 
 
 def near_surface(weights: Tensor, inverse: Tensor, known: Float[Tensor, " r"]) -> Tensor:
-    """-log of the weight near a known inverse distance s: -log sum_k w_k exp(-|log(s_k/s)| / (0.02 + 0.002/s)), (R,)."""
+    """-log of the weight near a known inverse distance s: -log sum_k w_k exp(-|log(s_k/s)|/(0.02 + 0.002/s)), (R,)."""
     gap = torch.log(inverse + 1e-3) - torch.log(known + 1e-3)[:, None]
     width = KERNEL + BLUR / (known + 1e-3)[:, None]
     return -torch.log((weights * torch.exp(-gap.abs() / width)).sum(-1) + 1e-3)
