@@ -271,6 +271,7 @@ def test_weights_of_nan_are_not_evaluated(place, tmp_path, capsys):
         ("data.folders=[3]", "folders"),
         ("data.folder_share=0.5", "data.folder_share"),
         ("data.easy_share=nan", "data: easy_share"),
+        ("data.narrow_share=1.5", "data: narrow_share"),
         ("optim.steps=0", "optim: steps"),
         ("optim.learning_rate=inf", "optim: learning_rate"),
         ("optim.clip=0.0", "optim: clip"),

@@ -7,6 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from raytrans.geometry.conversions import (
+    axis_angle,
     from_colmap,
     from_opengl,
     from_pytorch3d,
@@ -177,3 +178,11 @@ def test_differentiable():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-4, 1.0, 3.1])
+def test_axis_angle_is_scipys(size):
+    axis = torch.randn(7, 3, dtype=torch.float64)
+    rotvec = size * axis / axis.norm(dim=-1, keepdim=True)
+    matrix = torch.from_numpy(Rotation.from_rotvec(rotvec.numpy()).as_matrix())
+    torch.testing.assert_close(axis_angle(matrix), rotvec, rtol=0, atol=1e-12 if size < 3 else 1e-9)

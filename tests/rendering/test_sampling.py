@@ -1,12 +1,22 @@
 import numpy as np
 import torch
 
-from raytrans.rendering.sampling import FLOOR, inverse_edges, resample
+from raytrans.rendering.sampling import FLOOR, inverse_edges, plane_position, resample
 
 
-def test_edges_are_uniform_in_inverse_distance_and_end_at_infinity():
-    edges = inverse_edges(torch.tensor([2.0, 1.0]), torch.tensor([0.0, 0.5]), 4)
-    torch.testing.assert_close(edges, torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0], [1.0, 0.875, 0.75, 0.625, 0.5]]))
+def test_edges_are_uniform_in_the_root_of_inverse_distance_and_end_at_the_bounds():
+    edges = inverse_edges(torch.tensor([4.0, 1.0, 0.3]), torch.tensor([0.0, 0.25, 0.1]), 4)
+    expected = torch.tensor([[4.0, 2.25, 1.0, 0.25, 0.0], [1.0, 0.765625, 0.5625, 0.390625, 0.25]])
+    torch.testing.assert_close(edges[:2], expected)
+    assert edges[2, 0] == torch.tensor(0.3) and edges[2, -1] == torch.tensor(0.1)
+
+
+def test_position_among_planes_is_the_number_of_the_plane():
+    edges = inverse_edges(torch.tensor([2.5, 0.7]), torch.zeros(2), 8)
+    torch.testing.assert_close(
+        plane_position(edges, torch.tensor([[2.5], [0.7]])), torch.linspace(0, 1, 9).expand(2, 9)
+    )
+    assert plane_position(torch.tensor(3.0), torch.tensor(2.0)) == 0  # nearer than the first plane
 
 
 def slow_inverse_cdf(edges, weights, count):
@@ -42,7 +52,7 @@ def test_samples_descend_and_stay_inside_even_with_no_weight():
 
 
 def test_jitter_draws_stratified_samples():
-    edges = inverse_edges(torch.ones(2000), torch.zeros(2000), 8)
+    edges = torch.linspace(1, 0, 9).expand(2000, 9)
     jitter = torch.rand(2000, 4, generator=torch.Generator().manual_seed(0))
     inverse = resample(edges, torch.ones(2000, 8), 4, jitter)
     strata = torch.floor((1 - inverse) * 4)

@@ -52,7 +52,7 @@ def slow_statistics(sweep: DepthSweep, views, i):
         focus = fade * torch.exp((sweep.sharpness * score).clamp(-8, 8))
         total, seen = total + fade * score, seen + fade
         focused, share = focused + focus * score, share + focus
-    position = torch.linspace(1, 0, PLANES, dtype=torch.float64)[None, :, None].expand_as(seen)
+    position = torch.linspace(1, 0, PLANES, dtype=torch.float64)[None, :, None].expand_as(seen) ** 2
     return torch.cat([total / (seen + 1e-3), focused / (share + 1e-3), torch.tanh(seen / 2), position], -1)
 
 
@@ -75,7 +75,8 @@ def test_one_view_has_nothing_to_agree_with():
     views.colors = views.colors[:1]
     got, _ = model.sweep._statistics(views, 0, others(views, 0), PLANES)
     assert not bool(got[:, :-1].any())
-    torch.testing.assert_close(got[:, -1], torch.linspace(1, 0, PLANES, dtype=torch.float64).expand(len(got), -1))
+    position = torch.linspace(1, 0, PLANES, dtype=torch.float64) ** 2
+    torch.testing.assert_close(got[:, -1], position.expand(len(got), -1))
 
 
 def test_blocks_of_pixels_change_nothing(monkeypatch):

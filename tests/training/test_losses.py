@@ -3,12 +3,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-from raytrans.rendering.sampling import inverse_edges
-from raytrans.training.losses import KERNEL, near_surface, proposal_loss, sweep_loss
+from raytrans.training.losses import BLUR, KERNEL, near_surface, proposal_loss, sweep_loss
 
 
 def test_proposal_loss_is_small_only_where_the_weight_is():
-    edges = inverse_edges(torch.ones(1), torch.zeros(1), 10)
+    edges = torch.linspace(1, 0, 11)[None]
     known = torch.tensor([0.55])
     weights = torch.zeros(1, 10)
     weights[0, 4] = 1.0
@@ -21,8 +20,9 @@ def test_proposal_loss_is_small_only_where_the_weight_is():
 def test_near_surface_equals_its_formula():
     inverse = torch.tensor([[0.5, 0.4, 0.0]], dtype=torch.float64)
     weights = torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.float64)
+    width = KERNEL + BLUR / (0.45 + 1e-3)
     total = sum(
-        w * math.exp(-abs(math.log((s + 1e-3) / (0.45 + 1e-3))) / KERNEL)
+        w * math.exp(-abs(math.log((s + 1e-3) / (0.45 + 1e-3))) / width)
         for w, s in zip([0.2, 0.5, 0.3], [0.5, 0.4, 0.0], strict=True)
     )
     got = near_surface(weights, inverse, torch.tensor([0.45], dtype=torch.float64))
@@ -32,7 +32,7 @@ def test_near_surface_equals_its_formula():
 def test_sweep_loss_is_the_cross_entropy_at_planes_and_ignores_the_unknown():
     logits = torch.randn(5, 2, 2, dtype=torch.float64)
     near = torch.full((1, 2, 2), 2.0, dtype=torch.float64)
-    known = torch.tensor([[2.0, 1.0], [0.0, torch.nan]], dtype=torch.float64)
+    known = torch.tensor([[2.0, 0.5], [0.0, torch.nan]], dtype=torch.float64)  # planes at 2, 9/8, 1/2, 1/8, 0
     expected = F.cross_entropy(
         torch.stack([logits[:, 0, 0], logits[:, 0, 1], logits[:, 1, 0]]), torch.tensor([0, 2, 4])
     )

@@ -7,7 +7,7 @@ from raytrans.data.selection import nearest
 from raytrans.geometry.cameras import Cameras
 from raytrans.training.config import train_config
 from raytrans.training.loop import RunOptions, train
-from raytrans.training.samples import SceneData, draw_sample
+from raytrans.training.samples import NARROW, SampleStream, SceneData, draw_sample
 
 VIEWS = 9
 VALUES = {
@@ -51,6 +51,17 @@ def test_a_draw_is_a_function_of_its_seed_with_sources_no_two_alike():
         assert torch.equal(a.views.cameras.world_from_camera, b.views.cameras.world_from_camera)
         assert torch.equal(a.color, b.color)
         assert len({str(pose.tolist()) for pose in a.views.cameras.world_from_camera}) == len(a.views)
+
+
+def test_narrow_scenes_are_the_same_scenes_with_cameras_drawn_together():
+    spread = {}
+    for share in (0.0, 1.0):
+        changes = {"views": 5, "sizes": [8], "narrow_share": share, "sources": [2, 3], "rays": 4}
+        config = train_config({"size": "tiny", "data": changes}).data
+        scenes = [SampleStream(config, 0, 8, []).load(number) for number in range(4)]
+        spread[share] = np.array([torch.pdist(scene.cameras.centers).max().item() for scene in scenes])
+    ratio = spread[1.0] / spread[0.0]
+    assert (ratio > NARROW[0] / 2).all() and (ratio <= 2 * NARROW[1]).all() and len(set(ratio.tolist())) == 4
 
 
 def test_training_on_a_crowded_folder_runs_to_its_end(tmp_path):
