@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytrans.data.diagnosis import PARALLAX, Finding, Score, both_sights, diagnose, distances, limit
+from raytrans.data.conventions import COLMAP, CONVENTIONS, Convention
+from raytrans.data.diagnosis import diagnose, fits
 from raytrans.data.matching import LEAST, Matches, choose_pairs, match_views
 from raytrans.data.scene import Scene
+from raytrans.data.scoring import PARALLAX, Finding, Score, both_sights, distances, limit
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.epipolar import meeting
 
@@ -25,7 +27,7 @@ class Inspection:
     matches: Matches
     distances: Tensor
     score: Score | None
-    finding: Finding | None
+    findings: list[Finding]
     bounds: dict[str, float] | None
     depth: dict[str, float] | None
     usable: bool
@@ -41,10 +43,9 @@ class Inspection:
         return sorted(rows, key=lambda row: -row["median"] if row["median"] == row["median"] else 0)
 
 
-def opengl_axes(scene: Scene) -> bool:
-    """Whether the camera file of a scene has OpenGL axes, as every transforms.json has."""
-    path = scene.path
-    return path is not None and (path.suffix == ".json" or (path.is_dir() and any(path.glob("transforms*.json"))))
+def convention_of(scene: Scene) -> Convention:
+    """How the file of a scene stores poses; COLMAP's where it was not read from one."""
+    return CONVENTIONS.get(scene.format, COLMAP)
 
 
 def inspect_scene(scene: Scene, max_size: int = 640, views: int = 12) -> Inspection:
@@ -58,10 +59,10 @@ def inspect_scene(scene: Scene, max_size: int = 640, views: int = 12) -> Inspect
     if not matches.views:
         verdict = f"cannot tell: none of {len(matches.tried)} pairs of views has {LEAST} matching features"
         nothing = torch.zeros(0, dtype=torch.float64)
-        return Inspection(matches, nothing, None, None, None, None, False, verdict, [])
+        return Inspection(matches, nothing, None, [], None, None, False, verdict, [])
     ratio = float(matches.cameras[0].width / scene.cameras[0].width)
-    score, finding = diagnose(matches, opengl_axes(scene), ratio)
-    usable = score.median <= limit(matches.cameras) and score.possible()
+    score, findings = diagnose(matches, convention_of(scene), ratio)
+    usable = fits(score, limit(matches.cameras))
     bounds = depth = None
     remarks = []
     if usable:
@@ -69,28 +70,28 @@ def inspect_scene(scene: Scene, max_size: int = 640, views: int = 12) -> Inspect
         remarks += said
         depth, said = check_depth(scene, matches)
         remarks += said
-    verdict = told(matches, score, finding, usable)
+    verdict = told(matches, score, findings, usable)
     return Inspection(
-        matches, distances(matches, matches.cameras), score, finding, bounds, depth, usable, verdict, remarks
+        matches, distances(matches, matches.cameras), score, findings, bounds, depth, usable, verdict, remarks
     )
 
 
-def told(matches: Matches, score: Score, finding: Finding | None, usable: bool) -> str:
+def told(matches: Matches, score: Score, findings: list[Finding], usable: bool) -> str:
     """The verdict in one sentence."""
     cameras = matches.cameras
     longest = int(torch.maximum(cameras.height, cameras.width).max())
     measured = f"median epipolar distance {score.median:.2f} pixels at {longest} pixels"
     if not score.possible():
         measured += f", {1 - score.front:.0%} of matches behind a camera"
-    if finding is None:
+    if not findings:
         return (
             f"the poses fit the pictures: {measured}"
             if usable
-            else (f"the poses do not fit the pictures ({measured}), and none of the usual mistakes explains it")
+            else f"the poses do not fit the pictures ({measured}), and none of the usual mistakes explains it"
         )
-    after = f"{finding.change}, which gives {finding.score.median:.2f} pixels"
+    wrong, change = (", and ".join(getattr(one, part) for one in findings) for part in ("wrong", "change"))
     lead = "the poses are usable, but" if usable else "the poses do not fit the pictures:"
-    return f"{lead} {finding.wrong} ({measured}); {after}"
+    return f"{lead} {wrong} ({measured}); {change}, which gives {findings[-1].score.median:.2f} pixels"
 
 
 def triangulated(matches: Matches) -> tuple[Tensor, Tensor, Tensor]:

@@ -75,7 +75,7 @@ def test_pairs_are_few_and_different(blocks):
 
 
 def test_a_right_scene_passes(inspected):
-    assert inspected.usable and inspected.finding is None and inspected.remarks == []
+    assert inspected.usable and inspected.findings == [] and inspected.remarks == []
     assert inspected.score.median < 0.25 and "fit the pictures" in inspected.verdict
     assert len(inspected.pairs()) >= 8
     assert abs(inspected.depth["factor"] - 1) < 0.01 and inspected.depth["cross_view_error"] < 0.01
@@ -95,7 +95,7 @@ def exchange_axes(values: dict) -> None:
 
 def test_wrong_axes_in_a_file_are_named(tmp_path):
     done = inspect_scene(raytrans.open_scene(edited(tmp_path / "scene", exchange_axes)))
-    assert not done.usable and done.finding.key == "camera_axes"
+    assert not done.usable and done.findings[0].key == "camera_axes"
     assert "negate the second and third column" in done.verdict and "OpenCV camera axes" in done.verdict
 
 
@@ -165,7 +165,7 @@ REAL = ["fox", "lego", "mary_rose", "alexander", "scodive", "gum", "fruit", "roo
 @pytest.mark.parametrize("name", REAL)
 def test_real_captures_pass(real_data, name):
     done = inspect_scene(raytrans.open_scene(real_data(name)))
-    assert done.usable and done.finding is None, done.verdict
+    assert done.usable and done.findings == [], done.verdict
     assert done.score.median < 0.6 and done.remarks == []
 
 
@@ -216,4 +216,4 @@ def test_mistakes_put_into_a_real_capture_are_named(real_data, tmp_path, key):
     FOX[key](values)
     (tmp_path / "transforms.json").write_text(json.dumps(values))
     done = inspect_scene(raytrans.open_scene(tmp_path))
-    assert done.finding is not None and done.finding.key == key, done.verdict
+    assert [one.key for one in done.findings] == [key], done.verdict
