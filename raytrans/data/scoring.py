@@ -67,3 +67,11 @@ def scored(matches: Matches, cameras: Cameras, seen: tuple[Sights, Sights] | Non
     enough = int(apart.sum()) >= max(20, TELLING * len(apart))
     front = ((first > 0) & (second > 0))[apart].double().mean() if enough else torch.tensor(torch.nan)
     return Score(float(distance.nanmedian()), float(front))
+
+
+def triangulated(matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
+    """Depths (n,) of all matches in their first and second view, and which of them can be trusted."""
+    (a, b), poses = matches.sides(), matches.cameras.world_from_camera
+    first, second, angle = meeting(*both_sights(matches, matches.cameras), poses[a], poses[b])
+    near = distances(matches, matches.cameras) < limit(matches.cameras)
+    return first, second, near & (angle > PARALLAX) & (first > 0) & (second > 0)

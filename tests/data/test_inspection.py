@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import raytrans
-from raytrans.data.inspection import carried, inspect_scene
+from raytrans.data.depthcheck import carried
+from raytrans.data.inspection import inspect_scene
 from raytrans.data.matching import choose_pairs, features, match_features
 from raytrans.export.files import write_png
 

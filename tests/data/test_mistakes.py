@@ -1,0 +1,206 @@
+"""Every mistake that docs/photographs.md names, put into copies of two real captures on disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import raytrans
+from raytrans.data.inspection import inspect_scene
+
+GL = np.diag([1.0, -1.0, -1.0, 1.0])  # x right, y up, z backwards, in OpenCV's axes
+LLFF = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]])  # down, right, backwards
+CV = np.eye(4)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What the files of a capture say: world_from_camera (n, 4, 4) in their own axes, one lens, images."""
+
+    matrices: np.ndarray
+    axes: np.ndarray
+    lens: dict[str, float]
+    images: list[Path]
+    bounds: np.ndarray | None = field(default=None)
+
+    def posed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Capture":
+        return replace(self, matrices=np.stack([change(matrix) for matrix in self.matrices]))
+
+    def with_lens(self, **values: float) -> "Capture":
+        return replace(self, lens={**self.lens, **values})
+
+
+def fox(folder: Path) -> Capture:
+    values = json.loads((folder / "transforms.json").read_text())
+    lens = {name: values[name] for name in ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")}
+    images = [folder / frame["file_path"] for frame in values["frames"]]
+    return Capture(np.array([frame["transform_matrix"] for frame in values["frames"]]), GL, lens, images)
+
+
+def milk(folder: Path) -> Capture:
+    rows = np.load(folder / "poses_bounds.npy")
+    hwf = rows[:, :15].reshape(-1, 3, 5)[:, :, 4]
+    assert np.ptp(hwf, axis=0).max() == 0
+    height, width, focal = hwf[0]
+    matrices = np.tile(np.eye(4), (len(rows), 1, 1))
+    matrices[:, :3] = rows[:, :15].reshape(-1, 3, 5)[:, :, :4]
+    lens = {"fl_x": focal, "fl_y": focal, "cx": width / 2, "cy": height / 2, "w": width, "h": height}
+    return Capture(matrices, LLFF, lens, sorted((folder / "images").iterdir()), rows[:, 15:])
+
+
+CAPTURES = {"fox": fox, "milk": milk}
+
+
+def write_transforms(capture: Capture, folder: Path) -> None:
+    """transforms.json as instant-ngp has it, whatever the matrices' axes are called."""
+    frames = [
+        {"file_path": str(image), "transform_matrix": matrix.tolist()}
+        for image, matrix in zip(capture.images, capture.matrices, strict=True)
+    ]
+    (folder / "transforms.json").write_text(json.dumps({**capture.lens, "frames": frames}))
+
+
+def write_llff(capture: Capture, folder: Path) -> None:
+    """poses_bounds.npy, which knows one focal length and the centre as principal point."""
+    lens = capture.lens
+    (folder / "images").mkdir()
+    for image in capture.images:
+        (folder / "images" / image.name).symlink_to(image)
+    hwf = np.tile([[[lens["h"]], [lens["w"]], [lens["fl_x"]]]], (len(capture.images), 1, 1))
+    rows = np.concatenate([capture.matrices[:, :3], hwf], 2).reshape(-1, 15)
+    np.save(folder / "poses_bounds.npy", np.concatenate([rows, capture.bounds], 1))
+
+
+def resampled(capture: Capture, folder: Path, distort: bool, k1: float, k2: float) -> Capture:
+    """Copies of the images with the lens (k1, k2) put on or taken off, by OpenCV, at the same intrinsics."""
+    import cv2
+
+    lens = capture.lens
+    k = np.array([[lens["fl_x"], 0, lens["cx"] - 0.5], [0, lens["fl_y"], lens["cy"] - 0.5], [0, 0, 1]])
+    coefficients = np.array([k1, k2, lens.get("p1", 0.0), lens.get("p2", 0.0)])
+    width, height = int(lens["w"]), int(lens["h"])
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).reshape(-1, 1, 2).astype(np.float64)
+    if distort:
+        source = cv2.undistortPointsIter(
+            grid, k, coefficients, None, k, (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)
+        )
+    else:
+        rays = np.concatenate([(grid - k[:2, 2]) / k[[0, 1], [0, 1]], np.ones_like(grid[..., :1])], -1)
+        source = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), k, coefficients)[0]
+    source = source.reshape(height, width, 2).astype(np.float32)
+    images = []
+    for image in capture.images:
+        pixels = cv2.imread(str(image), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        images.append(folder / image.with_suffix(".png").name)
+        cv2.imwrite(str(images[-1]), cv2.remap(pixels, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return replace(capture, images=images)
+
+
+def opencv(capture: Capture) -> np.ndarray:
+    return capture.matrices @ np.linalg.inv(capture.axes)
+
+
+def transposed(matrix: np.ndarray) -> np.ndarray:
+    out = matrix.copy()
+    out[:3, :3] = matrix[:3, :3].T
+    return out
+
+
+def with_translation(matrix: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    out = matrix.copy()
+    out[:3, 3] = translation
+    return out
+
+
+def scaled(capture: Capture, names: str, factor: float) -> Capture:
+    return capture.with_lens(**{name: factor * capture.lens[name] for name in names.split()})
+
+
+def swapped(capture: Capture) -> Capture:
+    old = capture.lens
+    return capture.with_lens(cx=old["cy"], cy=old["cx"], fl_x=old["fl_y"], fl_y=old["fl_x"])
+
+
+def without_lens(capture: Capture) -> Capture:
+    return replace(capture, lens={name: value for name, value in capture.lens.items() if name[0] not in "kp"})
+
+
+def axes(capture: Capture, written: np.ndarray) -> Capture:
+    return replace(capture, matrices=opencv(capture) @ written)
+
+
+def inverse(capture: Capture) -> Capture:
+    return capture.posed(np.linalg.inv)
+
+
+FOCAL, ALL = "fl_x fl_y", "fl_x fl_y cx cy"
+SIGNS = np.diag([1.0, -1, -1, 1])
+POSES = {
+    "camera_axes": lambda c: axes(c, CV),
+    "inverse_pose": inverse,
+    "inverse_pose_and_axes": lambda c: inverse(axes(c, CV)),
+    "transposed_rotation": lambda c: c.posed(transposed),
+    "translation": lambda c: c.posed(lambda m: with_translation(m, np.linalg.inv(m)[:3, 3])),
+    "translation of COLMAP": lambda c: c.posed(
+        lambda m: with_translation(m, np.linalg.inv(m @ np.linalg.inv(c.axes))[:3, 3])
+    ),
+    "translation_sign": lambda c: c.posed(lambda m: with_translation(m, SIGNS[:3, :3] @ m[:3, 3])),
+    "roll by half a turn": lambda c: c.posed(lambda m: m @ np.diag([-1.0, -1, 1, 1])),
+    "camera_axes_order": lambda c: c.posed(lambda m: m[:, [1, 2, 0, 3]]),
+}
+# of the lens: those that LLFF's one focal length can say, and those that need the fields of transforms.json
+FOCALS = {
+    "focal_size of images of half the size": lambda c: scaled(c, FOCAL, 0.5),
+    "focal_size of images of twice the size": lambda c: scaled(c, FOCAL, 2.0),
+    "focal_side": lambda c: scaled(c, FOCAL, c.lens["h"] / c.lens["w"]),
+    "focal by a third": lambda c: scaled(c, FOCAL, 1.3),
+    "focal by 2 %": lambda c: scaled(c, FOCAL, 1.02),
+}
+LENSES = {
+    "intrinsics_size of images of half the size": lambda c: scaled(c, ALL, 0.5),
+    "intrinsics_size of images of twice the size": lambda c: scaled(c, ALL, 2.0),
+    "swapped_sides": swapped,
+    "half_pixel more": lambda c: c.with_lens(cx=c.lens["cx"] + 0.5, cy=c.lens["cy"] + 0.5),
+    "half_pixel less": lambda c: c.with_lens(cx=c.lens["cx"] - 0.5, cy=c.lens["cy"] - 0.5),
+    "undistorted": None,
+    "distortion": None,
+}
+TWO = {
+    "camera_axes, focal_size": lambda c: scaled(axes(c, CV), FOCAL, 0.5),
+    "inverse_pose, focal": lambda c: scaled(inverse(c), FOCAL, 1.3),
+    "inverse_pose_and_axes, focal_size": lambda c: scaled(inverse(axes(c, CV)), FOCAL, 2.0),
+    "transposed_rotation, focal": lambda c: scaled(c.posed(transposed), FOCAL, 1.05),
+}
+
+
+def written(name: str, source: Path, folder: Path, mistake: str) -> None:
+    """A copy of a capture in a folder with one mistake of the tables above."""
+    capture = CAPTURES[name](source)
+    table = next(table for table in (POSES, FOCALS, LENSES, TWO, {"none": lambda c: c}) if mistake in table)
+    as_llff = name == "milk" and table is not LENSES
+    if mistake == "undistorted":
+        stated = capture.with_lens(k1=capture.lens.get("k1", -0.05), k2=capture.lens.get("k2", 0.02))
+        capture = stated if name == "milk" else resampled(stated, folder, False, stated.lens["k1"], stated.lens["k2"])
+    elif mistake == "distortion":
+        as_llff = name == "milk"
+        capture = resampled(capture, folder, True, -0.05, 0.02) if as_llff else without_lens(capture)
+    else:
+        capture = table[mistake](capture)
+    if as_llff:
+        write_llff(capture, folder)
+    else:
+        write_transforms(capture if name == "fox" else replace(capture, matrices=opencv(capture) @ GL), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["none", *POSES, *FOCALS, *LENSES, *TWO])
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_mistake_put_into_a_real_capture_is_named(real_data, tmp_path, name, mistake):
+    written(name, real_data(name), tmp_path, mistake)
+    done = inspect_scene(raytrans.open_scene(tmp_path))
+    keys = [] if mistake == "none" else [part.split()[0] for part in mistake.split(", ")]
+    assert [finding.key for finding in done.findings] == keys, done.verdict
+    assert not keys or done.findings[-1].score.median < 0.7 * done.score.median or "half_pixel" in keys
