@@ -14,6 +14,7 @@ from raytrans.geometry.epipolar import Sights
 CLEAR = 0.5  # a mistake must halve the median, and so must a second one
 SURE = 4  # a median this many times below the limit needs no other explanation
 NO_MORE = {"distortion", "undistorted"}
+ROUGHLY = 2  # and so far above the limit it may be where a focal length within 10 % was tried
 GLANCE, PROMISING = 12, 6  # matches of a pair for the ranking of poses with any lens, and poses tried in earnest
 
 
@@ -70,7 +71,8 @@ def _two(matches: Matches, file: Convention, most: float) -> list[Finding]:
     poses = _of_poses(matches, file)
     medians = [min(_possible_median(few, pose, one) for one in seen) for pose in poses]
     pairs = []
-    for pose in [poses[k] for k in sorted(sorted(range(len(poses)), key=medians.__getitem__)[:PROMISING])]:
+    best = sorted(range(len(poses)), key=medians.__getitem__)[:PROMISING]
+    for pose in [poses[k] for k in sorted(best) if medians[k] < ROUGHLY * limit(matches.cameras)]:
         rest = replace(matches, cameras=pose.cameras)
         listed = _first_of_the_best(_of_lens(rest), most)
         lens = [listed] if listed and _surely(listed) else _best([listed, focal_scan(rest)])

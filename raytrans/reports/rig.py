@@ -38,7 +38,7 @@ def rig_views(cameras: Cameras, points: Tensor) -> dict[str, np.ndarray]:
 
 
 def upwards(cameras: Cameras) -> Tensor:
-    """The mean up of the cameras; what they spread along least where they do not agree, as those that lie on their side."""
+    """The mean up of the cameras; where they do not agree, as if lying on their side, what they spread along least."""
     up = -cameras.world_from_camera[:, :3, 1].mean(0)
     if up.norm() > AGREED:
         return up / up.norm()
