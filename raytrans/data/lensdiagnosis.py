@@ -76,7 +76,7 @@ def small_mistake(matches: Matches, ratio: float) -> Finding | None:
     better = []
     if cameras.distortion is not None:
         better.append(tried(no_distortion(), matches))
-    for free in (("focal",), ("k1", "k2")):
+    for free in (("focal",), ("k1",), ("k1", "k2")):
         fit = fit_lens(few, cameras, free)
         if not bool((fit.values.abs() > SURE * fit.errors).any()):
             continue

@@ -167,6 +167,23 @@ def test_a_mistake_of_the_lens_is_named(right, case):
     assert words in findings[0].change and findings[0].score.median < 0.4
 
 
+PAIRS = {
+    "camera_axes, focal_size": ("camera_axes", times(0.5, 2, 2)),
+    "inverse_pose_and_axes, focal": ("inverse_pose_and_axes", times(1.3, 2, 2)),
+    "camera_axes, half_pixel": ("camera_axes", shift(0.5)),
+}
+
+
+@pytest.mark.parametrize("keys", PAIRS)
+def test_a_mistake_of_the_poses_and_one_of_the_lens_are_both_named(right, keys):
+    pose, lens = PAIRS[keys]
+    cameras = read(with_lens(right.cameras, lens), POSES[pose](stored(right.cameras, True)), True)
+    _, findings = diagnose(replace(right, cameras=cameras), TRANSFORMS)
+    assert ", ".join(finding.key for finding in findings) == keys, findings
+    assert findings[1].score.median < 0.4
+    torch.testing.assert_close(findings[1].cameras.intrinsics, right.cameras.intrinsics, rtol=3e-3, atol=0.1)
+
+
 def test_distortion_of_images_that_have_none_is_named():
     plain = matched(with_lens(rig(), lens=None))
     lens = Distortion("opencv", LENS.expand(len(plain.cameras), 5))
