@@ -34,6 +34,7 @@ def diagnose(matches: Matches, file: Convention, ratio: float = 1.0) -> tuple[Sc
     if not findings or not _surely(findings[-1]):
         most = CLEAR * min([limit(cameras), *(finding.score.median for finding in findings)])
         findings = _two(few, file, most) or findings
+    findings = [replace(one, score=scored(matches, one.cameras)) for one in findings]
     return stated, findings + _after(findings, matches, ratio)
 
 

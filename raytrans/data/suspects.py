@@ -39,9 +39,11 @@ def with_lens(cameras: Cameras, intrinsics: Tensor, distortion) -> Cameras:
 def pose_suspects(file: Convention) -> Iterator[Suspect]:
     """Mistakes of the poses, likely ones first, told in the matrices of a file of this convention."""
     for other in file.others():
+        angle = _rolled(AXES[file.axes] @ AXES[other.axes].T)
+        or_else = f" (or the images are turned by {angle} degrees against their cameras)" if angle else ""
         yield Suspect(
             "camera_axes",
-            f"the poses have {other.axes} camera axes where the format has {file.axes}'s",
+            f"the poses have {other.axes} camera axes where the format has {file.axes}'s{or_else}",
             _columns(AXES[other.axes].T @ AXES[file.axes], file),
             _as_if(file, other),
         )
@@ -151,13 +153,18 @@ def _cube_rotations() -> list[Tensor]:
     return found
 
 
+def _rolled(turn: Tensor) -> int:
+    """Degrees of a turn about the optical axis; 0 where it is about another one."""
+    return int(torch.rad2deg(torch.atan2(turn[1, 0], turn[0, 0])).round()) % 360 if turn[2, 2] == 1 else 0
+
+
 def _axes_suspect(turn: Tensor, file: Convention) -> Suspect:
     """Camera axes exchanged or turned, `turn` being in the axes of the file."""
     ours = AXES[file.axes] @ turn @ AXES[file.axes].T
-    angle = int(torch.rad2deg(torch.atan2(ours[1, 0], ours[0, 0])).round()) % 360
+    angle = _rolled(ours)
     key, wrong = (
         ("roll", f"the images are turned by {angle} degrees against their cameras")
-        if ours[2, 2] == 1
+        if angle
         else (
             "camera_axes_order",
             "the camera axes are in another order or have other signs than the format's",

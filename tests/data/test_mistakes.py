@@ -180,7 +180,7 @@ TWO = {
 }
 
 
-# LLFF takes the centre of the image as principal point. On milk the matches of two sets of pairs put it at (1.3, 1.7) and
+# LLFF takes the centre of the image as principal point. On milk the matches of two sets of pairs put it (1.3, 1.7) and
 # (2.0, 1.3) pixels from there: half a pixel more or less cannot be told, and nothing else may be named
 HIDDEN = {("milk", "half_pixel more"), ("milk", "half_pixel less")}
 LENS = (-0.15, 0.05)  # put on milk, whose carton fills the middle of the pictures only

@@ -96,6 +96,15 @@ def test_what_nobody_would_write_is_undone_by_none(poses):
     assert len(every) > 35 and not any(np.allclose(one, poses, atol=0.1) for one in every)
 
 
+def test_axes_that_are_a_quarter_turn_of_the_images_are_told_as_either(poses):
+    """LLFF's down, right, backwards is OpenGL's right, up, backwards turned by a quarter about the optical axis."""
+    cameras = read(poses @ FORMATS["llff"][0], "transforms")
+    mends = (s for s in pose_suspects(CONVENTIONS["transforms"]))
+    suspect = next(s for s in mends if np.allclose(s.corrected(cameras).world_from_camera, poses))
+    assert suspect.key == "camera_axes" and "LLFF" in suspect.wrong and "or the images are turned by" in suspect.wrong
+    assert "turned" not in first_that_mends(poses, "camera_axes", "transforms").wrong
+
+
 WORDS = [
     ("transforms", "camera_axes", "negate the second and third columns of each world_from_camera matrix"),
     ("colmap", "camera_axes", "negate the second and third rows of each camera_from_world matrix"),
