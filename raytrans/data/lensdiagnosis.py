@@ -12,6 +12,7 @@ from raytrans.geometry.epipolar import Sights
 
 TRIED, FITTED = 40, 300  # matches of a pair for the trial of every suspect, and for fits of the lens
 ALIKE = 1.25  # scores within 25 % say the same
+SIMPLY = 0.7
 GAIN, SURE = 0.07, 4.0  # least gain of a fit of the lens, and least correction over its standard error
 HALF, NEAR_HALF, CHI = 0.5, 0.4, 16.0
 FOCALS = torch.linspace(-1.1, 1.1, 23, dtype=torch.float64)  # logarithms of 1/3 to 3
@@ -90,7 +91,9 @@ def small_mistake(matches: Matches, ratio: float) -> Finding | None:
             )
     gains = [gain(finding.cameras) for finding in better]
     if gains and max(gains) > GAIN:
-        return better[gains.index(max(gains))]
+        # no lens at all explains more simply what a fitted one explains a little better
+        simply = better[0].key == "undistorted" and gains[0] > max(GAIN, SIMPLY * max(gains))
+        return better[0 if simply else gains.index(max(gains))]
     return _half_pixel(matches, ratio)
 
 
