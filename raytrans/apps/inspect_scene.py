@@ -56,18 +56,15 @@ def main(arguments: Namespace) -> int:
 
 def numbers(done: Inspection) -> dict[str, object]:
     """An inspection as plain values."""
-    finding = done.finding and {
-        "key": done.finding.key,
-        "wrong": done.finding.wrong,
-        "change": done.finding.change,
-        "median": done.finding.score.median,
-    }
+    findings = [
+        {"key": one.key, "wrong": one.wrong, "change": one.change, "median": one.score.median} for one in done.findings
+    ]
     return {
         "verdict": done.verdict,
         "usable": done.usable,
         "median": done.score and done.score.median,
         "in_front": done.score and done.score.front,
-        "finding": finding or None,
+        "findings": findings,
         "remarks": done.remarks,
         "bounds": done.bounds,
         "depth": done.depth,

@@ -50,7 +50,8 @@ class Scene:
     """Cameras (N,) and the files they belong to; images are decoded when asked for.
 
     `splits` maps "train", "val", "test" to indices where the files name them. `points` reads the sparse points of the
-    reconstruction when they are first asked for. Raises ValueError for an empty scene.
+    reconstruction when they are first asked for. `format` names the reader, None without one. Raises ValueError for an
+    empty scene.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Scene:
         self.frames = list(frames)
         self.splits = {name: sorted(set(indices)) for name, indices in (splits or {}).items() if len(indices) > 0}
         self.path = path
+        self.format: str | None = None
         self._read_points, self._points = points, None
 
     def __len__(self) -> int:

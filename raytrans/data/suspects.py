@@ -7,12 +7,12 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
+from raytrans.data.conventions import AXES, Convention
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import rigid
 
-OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 FACTORS = (0.5, 2.0, 0.25, 4.0, 0.125, 8.0)
-AXES = "xyz"
+NAMES = "xyz"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Suspect:
     corrected: Callable[[Cameras], Cameras]
 
 
-def with_poses(cameras: Cameras, rotation: Tensor, centers: Tensor) -> Cameras:
-    """The same lenses at other poses."""
+def with_poses(cameras: Cameras, poses: Tensor) -> Cameras:
+    """The same lenses at other poses, (n, 4, 4) world_from_camera."""
     size = torch.stack([cameras.height, cameras.width], -1)
-    return Cameras(cameras.intrinsics, rigid(rotation, centers), size, cameras.distortion)
+    return Cameras(cameras.intrinsics, poses, size, cameras.distortion)
 
 
 def with_lens(cameras: Cameras, intrinsics: Tensor, distortion) -> Cameras:
@@ -36,64 +36,108 @@ def with_lens(cameras: Cameras, intrinsics: Tensor, distortion) -> Cameras:
     return Cameras(intrinsics, cameras.world_from_camera, torch.stack([cameras.height, cameras.width], -1), distortion)
 
 
-def pose_suspects(opengl: bool) -> Iterator[Suspect]:
-    """Mistakes of the poses, likely ones first; `opengl` says which camera axes the format of the file has."""
-    ours, other = ("OpenGL", "OpenCV") if opengl else ("OpenCV", "OpenGL")
-    yield Suspect(
-        "camera_axes",
-        f"the poses have {other} camera axes where the format has {ours}'s",
-        "negate the second and third column of each world_from_camera matrix (y and z of the camera)",
-        lambda c: with_poses(c, c.world_from_camera[:, :3, :3] @ OPENGL, c.centers),
-    )
-    yield from _inverses(opengl, ours, other)
-    yield from _translations(OPENGL if opengl else torch.eye(3, dtype=torch.float64))
+def pose_suspects(file: Convention) -> Iterator[Suspect]:
+    """Mistakes of the poses, likely ones first, told in the matrices of a file of this convention."""
+    for other in file.others():
+        angle = _rolled(AXES[file.axes] @ AXES[other.axes].T)
+        or_else = f" (or the images are turned by {angle} degrees against their cameras)" if angle else ""
+        yield Suspect(
+            "camera_axes",
+            f"the poses have {other.axes} camera axes where the format has {file.axes}'s{or_else}",
+            _columns(AXES[other.axes].T @ AXES[file.axes], file),
+            _as_if(file, other),
+        )
+    yield from _inverses(file)
+    yield from _transposed(file)
+    yield from _translations(file)
+    known = [AXES[other.axes].T @ AXES[file.axes] for other in (file, *file.others())]
     for turn in _cube_rotations():
-        if not torch.equal(turn, OPENGL):
-            yield _axes_suspect(turn, opengl)
+        if not any(torch.equal(turn, one) for one in known):
+            yield _axes_suspect(turn, file)
 
 
-def _inverses(opengl: bool, ours: str, other: str) -> Iterator[Suspect]:
-    """World and camera exchanged, in the axes of the file or in the other ones."""
-    same, flipped = (OPENGL, torch.eye(3, dtype=torch.float64))[:: 1 if opengl else -1]
+def _as_if(file: Convention, other: Convention, mend: Callable[[Tensor], Tensor] = lambda m: m):
+    """Cameras of what the file holds (n, 4, 4), read by another convention after `mend`."""
+    return lambda c: with_poses(c, other.poses(mend(file.stored(c.world_from_camera))))
 
-    def inverse(axes: Tensor) -> Callable[[Cameras], Cameras]:
+
+def _columns(turn: Tensor, file: Convention) -> str:
+    """How to turn the camera axes of stored matrices: M -> M T for world_from_camera, T^-1 M for its inverse."""
+    name = "column" if file.world_from_camera else "row"
+    if torch.equal(turn, torch.diag(turn.diagonal())):
+        wrong = [word for word, sign in zip(("first", "second", "third"), turn.diagonal(), strict=True) if sign < 0]
+        axes = [axis for axis, sign in zip(NAMES, turn.diagonal(), strict=True) if sign < 0]
+        told = f"negate the {' and '.join(wrong)} {name}{'s' * (len(wrong) > 1)} of each {file.direction} matrix"
+        return f"{told} ({' and '.join(axes)} of the camera)"
+    rows, signs = turn.abs().argmax(0).tolist(), turn.sum(0).tolist()
+    new = ", ".join(f"{'-' if sign < 0 else ''}{NAMES[row]}" for row, sign in zip(rows, signs, strict=True))
+    return f"replace the {name}s x, y, z of each {file.direction} matrix by ({new})"
+
+
+def _inverses(file: Convention) -> Iterator[Suspect]:
+    """World and camera exchanged, in the axes of the file or in other ones."""
+    inverse = file.inverse()
+    text = f"the poses are {inverse.direction} where the format has {file.direction}"
+    yield Suspect("inverse_pose", text, "invert each 4 x 4 matrix", _as_if(file, inverse))
+    for other in inverse.others():
+        yield Suspect(
+            "inverse_pose_and_axes",
+            f"{text}, with {other.axes} camera axes",
+            f"invert each matrix and bring it to {file.axes} axes",
+            _as_if(file, other),
+        )
+
+
+def _transposed(file: Convention) -> Iterator[Suspect]:
+    """Rotations transposed in the matrices of the file, or in others before they were brought to its convention."""
+
+    def transpose(convention: Convention) -> Callable[[Cameras], Cameras]:
         def corrected(c: Cameras) -> Cameras:
-            back = c.world_from_camera[:, :3, :3].transpose(-1, -2)
-            return with_poses(c, back @ axes, -torch.einsum("nij,nj->ni", back, c.centers))
+            m = convention.stored(c.world_from_camera)
+            return with_poses(c, convention.poses(rigid(m[:, :3, :3].transpose(-1, -2), m[:, :3, 3])))
 
         return corrected
 
-    def transposed(axes: Tensor) -> Callable[[Cameras], Cameras]:
-        return lambda c: with_poses(c, (c.world_from_camera[:, :3, :3] @ axes).transpose(-1, -2) @ axes, c.centers)
+    for convention in (file, *file.others(), file.inverse(), *file.inverse().others()):
+        kept = "camera centres" if convention.world_from_camera else "translations t of camera_from_world"
+        where = (
+            "" if convention.axes == file.axes else f", and were so before their {convention.axes} axes were changed"
+        )
+        yield Suspect(
+            "transposed_rotation",
+            f"the rotations are transposed while the {kept} are right{where}",
+            f"transpose the 3 x 3 rotation of each {convention.direction} matrix"
+            f"{'' if convention.axes == file.axes else f' in {convention.axes} axes'} and keep its last column",
+            transpose(convention),
+        )
 
-    wanted, got = ("world_from_camera", "camera_from_world")[:: 1 if opengl else -1]
-    text = f"the poses are {got} where the format has {wanted}"
-    yield Suspect("inverse_pose", text, "invert each 4 x 4 matrix", inverse(same))
-    text = f"the poses are {got} where the format has {wanted}, with {other} camera axes"
-    yield Suspect("inverse_pose_and_axes", text, f"invert each matrix and bring it to {ours} axes", inverse(flipped))
-    text = "the rotations are transposed (camera_from_world) while the camera centres are right"
-    for axes in (same, flipped):
-        yield Suspect("transposed_rotation", text, "transpose the 3 x 3 rotation of each pose", transposed(axes))
 
+def _translations(file: Convention) -> Iterator[Suspect]:
+    """Right rotations R with wrong translations, t of the inverse matrix (of any axes) or of wrong signs."""
 
-def _translations(axes: Tensor) -> Iterator[Suspect]:
-    """Right rotations with wrong camera centres."""
+    def of_inverse(axes: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda m: rigid(m[:, :3, :3], -torch.einsum("nij,nj->ni", m[:, :3, :3] @ axes, m[:, :3, 3]))
 
-    def center(c: Cameras) -> Cameras:
-        rotation = c.world_from_camera[:, :3, :3]
-        return with_poses(c, rotation, -torch.einsum("nij,nj->ni", rotation @ axes, c.centers))
-
-    text = "the translations are those of camera_from_world while the rotations are world_from_camera"
-    yield Suspect("translation", text, "replace each translation t by -R t, R being world_from_camera", center)
+    given = file.inverse().direction
+    for other in (file, *(file.others() if file.world_from_camera else ())):
+        axes = AXES[file.axes].T @ AXES[other.axes]
+        same = other is file
+        yield Suspect(
+            "translation",
+            f"the translations are those of {given} while the rotations are {file.direction}",
+            f"replace each translation t by -R t, R being {file.direction}{'' if same else f' with {other.axes} axes'}",
+            _as_if(file, file, of_inverse(axes)),
+        )
+    place, vector = ("camera centres", "camera centre") if file.world_from_camera else ("translations", "translation")
+    frame = "world" if file.world_from_camera else "camera"
     for signs in list(product((1.0, -1.0), repeat=3))[1:]:
-        names = " and ".join(axis for axis, sign in zip(AXES, signs, strict=True) if sign < 0)
+        names = " and ".join(axis for axis, sign in zip(NAMES, signs, strict=True) if sign < 0)
+        factors = torch.tensor(signs, dtype=torch.float64)
         yield Suspect(
             "translation_sign",
-            f"the camera centres have the wrong sign in {names} of the world, while the rotations are right",
-            f"negate {names} of each camera centre",
-            lambda c, s=signs: with_poses(
-                c, c.world_from_camera[:, :3, :3], c.centers * torch.tensor(s, dtype=torch.float64)
-            ),
+            f"the {place} have the wrong sign in {names} of the {frame}, while the rotations are right",
+            f"negate {names} of each {vector}",
+            _as_if(file, file, lambda m, s=factors: rigid(m[:, :3, :3], m[:, :3, 3] * s)),
         )
 
 
@@ -109,16 +153,18 @@ def _cube_rotations() -> list[Tensor]:
     return found
 
 
-def _axes_suspect(turn: Tensor, opengl: bool) -> Suspect:
-    """Camera axes exchanged or turned; the columns are told in the axes of the file."""
-    stored = OPENGL @ turn @ OPENGL if opengl else turn
-    rows, signs = stored.abs().argmax(0).tolist(), stored.sum(0).tolist()
-    columns = ", ".join(f"{'-' if sign < 0 else ''}{AXES[row]}" for row, sign in zip(rows, signs, strict=True))
-    rolled = turn[2, 2] == 1
-    angle = int(torch.rad2deg(torch.atan2(turn[1, 0], turn[0, 0])).round()) % 360
+def _rolled(turn: Tensor) -> int:
+    """Degrees of a turn about the optical axis; 0 where it is about another one."""
+    return int(torch.rad2deg(torch.atan2(turn[1, 0], turn[0, 0])).round()) % 360 if turn[2, 2] == 1 else 0
+
+
+def _axes_suspect(turn: Tensor, file: Convention) -> Suspect:
+    """Camera axes exchanged or turned, `turn` being in the axes of the file."""
+    ours = AXES[file.axes] @ turn @ AXES[file.axes].T
+    angle = _rolled(ours)
     key, wrong = (
         ("roll", f"the images are turned by {angle} degrees against their cameras")
-        if rolled
+        if angle
         else (
             "camera_axes_order",
             "the camera axes are in another order or have other signs than the format's",
@@ -127,8 +173,8 @@ def _axes_suspect(turn: Tensor, opengl: bool) -> Suspect:
     return Suspect(
         key,
         wrong,
-        f"replace the columns x, y, z of each world_from_camera rotation by ({columns})",
-        lambda c: with_poses(c, c.world_from_camera[:, :3, :3] @ turn, c.centers),
+        _columns(turn, file),
+        lambda c: with_poses(c, c.world_from_camera @ rigid(ours, torch.zeros(3, dtype=torch.float64))),
     )
 
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from raytrans.data.inspection import Inspection, triangulated
+from raytrans.data.inspection import Inspection
 from raytrans.data.scene import Scene
+from raytrans.data.scoring import triangulated
 from raytrans.reports.page import Page
 from raytrans.reports.rig import epipolar_picture, rig_views
 

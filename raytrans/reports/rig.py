@@ -11,6 +11,8 @@ from raytrans.geometry.cameras import Cameras
 SIDE, MARGIN = 520, 30
 REACH = 0.12  # length of a drawn camera over the size of the rig
 CURVE = 200
+AGREED = 0.5  # length of the mean of the cameras' unit vectors from which they agree on what is up
+FEW, OUTER = 50, 0.02  # fewer points show nothing; share at each end of an axis that would only shrink the picture
 
 
 def color_of(share: float) -> tuple[int, int, int]:
@@ -20,13 +22,11 @@ def color_of(share: float) -> tuple[int, int, int]:
 
 
 def rig_views(cameras: Cameras, points: Tensor) -> dict[str, np.ndarray]:
-    """The rig from the top and from two sides, up being the mean up of the cameras; cameras red to blue by index.
+    """The rig from the top and from two sides; cameras red to blue by index.
 
     points (n, 3) of the scene are drawn grey; those far outside are left out. Pictures are (SIDE, SIDE, 3) uint8.
     """
-    poses = cameras.world_from_camera
-    up = -poses[:, :3, 1].mean(0)
-    up = up / up.norm() if up.norm() > 1e-6 else torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    up = upwards(cameras)
     offset = cameras.centers - cameras.centers.mean(0)
     flat = offset - (offset @ up)[:, None] * up
     along = torch.linalg.svd(flat, full_matrices=False)[2][0] if len(cameras) > 1 else torch.zeros(3).double()
@@ -37,6 +37,23 @@ def rig_views(cameras: Cameras, points: Tensor) -> dict[str, np.ndarray]:
     return {name: _drawn(cameras, points, torch.stack(axes)) for name, axes in frames.items()}
 
 
+def upwards(cameras: Cameras) -> Tensor:
+    """The mean up of the cameras; where they do not agree, as if lying on their side, what they spread along least."""
+    up = -cameras.world_from_camera[:, :3, 1].mean(0)
+    if up.norm() > AGREED:
+        return up / up.norm()
+    least = torch.linalg.svd(cameras.centers - cameras.centers.mean(0), full_matrices=True)[2][2]
+    return least if least @ up >= 0 else -least
+
+
+def _usual(points: Tensor) -> Tensor:
+    """Points (m, 3) without those that are among the outermost of any axis."""
+    if len(points) < FEW:
+        return points[:0]
+    low, high = points.quantile(torch.tensor([OUTER, 1 - OUTER], dtype=torch.float64), dim=0)
+    return points[((points >= low) & (points <= high)).all(-1)]
+
+
 def _drawn(cameras: Cameras, points: Tensor, axes: Tensor) -> np.ndarray:
     """Cameras as triangles and points as dots, seen along the normal of two axes (2, 3)."""
     import cv2
@@ -44,7 +61,7 @@ def _drawn(cameras: Cameras, points: Tensor, axes: Tensor) -> np.ndarray:
     centers = cameras.centers
     middle = centers.median(0).values
     size = (centers - middle).norm(dim=-1).max().clamp_min(1e-12)
-    close = points[(points - middle).norm(dim=-1) < 4 * size]
+    close = _usual(points[(points - middle).norm(dim=-1) < 4 * size])
     corners = _corners(cameras, REACH * size)
     everything = torch.cat([centers, close, corners.reshape(-1, 3)]) @ axes.T
     low, high = everything.min(0).values, everything.max(0).values

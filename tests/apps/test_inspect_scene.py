@@ -26,7 +26,7 @@ def test_a_right_scene_has_status_0_and_a_page_that_needs_no_other_file(tmp_path
     assert "http" not in page.replace("http-equiv", "")
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers == json.loads((tmp_path / "out" / "inspection.json").read_text())
-    assert numbers["usable"] is True and numbers["median"] < 0.3 and numbers["finding"] is None
+    assert numbers["usable"] is True and numbers["median"] < 0.3 and numbers["findings"] == []
     assert "fit the pictures" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in BLOCKS.rglob("*")} == before
 
@@ -40,7 +40,7 @@ def test_unusable_poses_have_status_1_and_say_what_to_change(tmp_path, capsys):
     path.write_text(json.dumps(values))
     assert run(tmp_path / "scene", "--out", tmp_path / "out") == 1
     assert "invert each 4 x 4 matrix" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "inspection.json").read_text())["finding"]["key"] == "inverse_pose"
+    assert json.loads((tmp_path / "out" / "inspection.json").read_text())["findings"][0]["key"] == "inverse_pose"
 
 
 @pytest.mark.parametrize("arguments", [["nowhere", "--out", "out"], ["--out", "out"], [str(BLOCKS)]])

@@ -33,7 +33,9 @@ def open_scene(path: str | Path) -> Scene:
     for reader in READERS.values():
         files = reader.found_in(path)
         if files:
-            return reader.read(files)
+            scene = reader.read(files)
+            scene.format = reader.__name__.rpartition(".")[2]
+            return scene
     raise ValueError(f"{path}: not a scene that can be read; looked for {'; '.join(READERS)}{_advice(path)}")
 
 

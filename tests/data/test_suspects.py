@@ -1,0 +1,141 @@
+"""Suspects undo the mistakes that a test makes in the matrices of a file, whichever its format, and say so in them."""
+
+import numpy as np
+import pytest
+import torch
+
+from raytrans import Cameras
+from raytrans.data.conventions import CONVENTIONS
+from raytrans.data.readers import READERS
+from raytrans.data.suspects import Suspect, pose_suspects
+from raytrans.geometry.rigid import random_rotation, rigid
+
+FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+FORMATS = {
+    "transforms": (FLIP, True),
+    "llff": (np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]), True),  # down, right, backwards
+    "colmap": (np.eye(4), False),
+    "rgbd": (np.eye(4), True),
+}
+
+
+def stored(poses: np.ndarray, kind: str) -> np.ndarray:
+    """What a file of the format holds: world_from_camera with its axes as columns, or the inverse of that."""
+    axes, world_from_camera = FORMATS[kind]
+    matrices = poses @ axes
+    return matrices if world_from_camera else np.linalg.inv(matrices)
+
+
+def read(matrices: np.ndarray, kind: str) -> Cameras:
+    """Cameras as a reader of the format takes them from the matrices."""
+    axes, world_from_camera = FORMATS[kind]
+    poses = (matrices if world_from_camera else np.linalg.inv(matrices)) @ axes.T
+    return Cameras(np.broadcast_to([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]], (len(poses), 3, 3)), poses, (48, 64))
+
+
+@pytest.fixture(scope="module")
+def poses() -> np.ndarray:
+    generator = torch.Generator().manual_seed(5)
+    turns = random_rotation(6, generator=generator)
+    return rigid(turns, torch.randn(6, 3, generator=generator, dtype=torch.float64)).numpy()
+
+
+def transposed(matrices: np.ndarray) -> np.ndarray:
+    out = matrices.copy()
+    out[:, :3, :3] = matrices[:, :3, :3].transpose(0, 2, 1)
+    return out
+
+
+def with_translation_of_inverse(matrices: np.ndarray) -> np.ndarray:
+    out = matrices.copy()
+    out[:, :3, 3] = np.linalg.inv(matrices)[:, :3, 3]
+    return out
+
+
+def turned(rows: list[list[float]], kind: str) -> np.ndarray:
+    """Other camera axes in a file of the format: M A, or A^-1 M where M is camera_from_world."""
+    axes = np.eye(4)
+    axes[:3, :3] = rows
+    return (lambda m: m @ axes) if FORMATS[kind][1] else (lambda m: np.linalg.inv(axes) @ m)
+
+
+def negated_yz(matrices: np.ndarray) -> np.ndarray:
+    return matrices * np.array([[1.0, 1, 1, 1], [1, 1, 1, -1], [1, 1, 1, -1], [1, 1, 1, 1]])
+
+
+def poses_mistakes(kind: str) -> dict:
+    flip = turned([[1, 0, 0], [0, -1, 0], [0, 0, -1]], kind)
+    return {
+        "camera_axes": turned([[0, 1, 0], [1, 0, 0], [0, 0, -1]], kind) if kind == "llff" else flip,
+        "inverse_pose": np.linalg.inv,
+        "inverse_pose_and_axes": lambda m: np.linalg.inv(m @ FORMATS[kind][0].T if kind == "llff" else flip(m)),
+        "transposed_rotation": transposed,
+        "translation": with_translation_of_inverse,
+        "translation_sign": negated_yz,
+        "roll": turned([[-1, 0, 0], [0, -1, 0], [0, 0, 1]], kind),
+        "camera_axes_order": turned([[0, 0, 1], [1, 0, 0], [0, 1, 0]], kind),
+    }
+
+
+def first_that_mends(poses: np.ndarray, key: str, kind: str) -> Suspect:
+    cameras = read(poses_mistakes(kind)[key](stored(poses, kind)), kind)
+    assert not np.allclose(cameras.world_from_camera, poses, atol=0.1)
+    mended = (s for s in pose_suspects(CONVENTIONS[kind]))
+    return next(s for s in mended if np.allclose(s.corrected(cameras).world_from_camera, poses, atol=1e-9))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("key", poses_mistakes("transforms"))
+def test_the_first_suspect_that_undoes_a_mistake_has_its_name(poses, key, kind):
+    assert first_that_mends(poses, key, kind).key == key
+
+
+def test_what_nobody_would_write_is_undone_by_none(poses):
+    cameras = read(poses[[1, 0, 2, 3, 4, 5]], "rgbd")
+    every = [s.corrected(cameras).world_from_camera for s in pose_suspects(CONVENTIONS["rgbd"])]
+    assert len(every) > 35 and not any(np.allclose(one, poses, atol=0.1) for one in every)
+
+
+def test_axes_that_are_a_quarter_turn_of_the_images_are_told_as_either(poses):
+    """LLFF's down, right, backwards is OpenGL's right, up, backwards turned by a quarter about the optical axis."""
+    cameras = read(poses @ FORMATS["llff"][0], "transforms")
+    mends = (s for s in pose_suspects(CONVENTIONS["transforms"]))
+    suspect = next(s for s in mends if np.allclose(s.corrected(cameras).world_from_camera, poses))
+    assert suspect.key == "camera_axes" and "LLFF" in suspect.wrong and "or the images are turned by" in suspect.wrong
+    assert "turned" not in first_that_mends(poses, "camera_axes", "transforms").wrong
+
+
+WORDS = [
+    ("transforms", "camera_axes", "negate the second and third columns of each world_from_camera matrix"),
+    ("colmap", "camera_axes", "negate the second and third rows of each camera_from_world matrix"),
+    ("llff", "camera_axes", "replace the columns x, y, z of each world_from_camera matrix by (y, x, -z)"),
+    ("colmap", "inverse_pose", "the poses are world_from_camera where the format has camera_from_world"),
+    ("rgbd", "inverse_pose", "the poses are camera_from_world where the format has world_from_camera"),
+    ("colmap", "translation", "the translations are those of world_from_camera while the rotations are camera_from"),
+    ("colmap", "camera_axes_order", "replace the rows x, y, z of each camera_from_world matrix by"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "words"), WORDS)
+def test_what_to_change_is_said_in_the_matrices_of_the_format(poses, kind, key, words):
+    suspect = first_that_mends(poses, key, kind)
+    assert words in f"{suspect.wrong}; {suspect.change}"
+
+
+def test_columns_that_are_told_are_those_to_write(poses):
+    right = stored(poses, "transforms")
+    wrong = right[:, :, [1, 2, 0, 3]]
+    change = first_that_mends(poses, "camera_axes_order", "transforms").change
+    order = ["xyz".index(name) for name in change.split("(")[1].rstrip(")").split(", ")]
+    np.testing.assert_allclose(wrong[:, :, [*order, 3]], right)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_conventions_are_those_of_the_formats(poses, kind):
+    written = CONVENTIONS[kind].stored(torch.from_numpy(poses))
+    np.testing.assert_allclose(written.numpy(), stored(poses, kind), atol=1e-12)
+    np.testing.assert_allclose(CONVENTIONS[kind].poses(written).numpy(), poses, atol=1e-12)
+
+
+def test_every_reader_has_a_convention():
+    assert {reader.__name__.rpartition(".")[2] for reader in READERS.values()} == set(CONVENTIONS)
