@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
-from raytrans.apps.captures import Capture
+from raytrans.apps.captures import Capture, evenly_spaced
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import write_ply
 from raytrans.export.files import write_json
@@ -58,7 +58,7 @@ def main(arguments: Namespace) -> int:
     """Export as the command line says; the exit status."""
     start = time.monotonic()
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
-    chosen = chosen_views(len(capture.scene), arguments.views)
+    chosen = evenly_spaced(len(capture.scene), arguments.views)
     kinds = {path: kind_of(path) for path in arguments.out}
     check_outputs(arguments, capture, kinds, len(chosen))
     model = cli.load_model(arguments)
@@ -78,12 +78,6 @@ def main(arguments: Namespace) -> int:
     cli.write_report(arguments.json, values)
     cli.say("written to " + ", ".join(map(str, arguments.out)))
     return 0
-
-
-def chosen_views(count: int, wanted: int | None) -> list[int]:
-    """All views, or `wanted` of them, evenly spaced in their order."""
-    wanted = min(wanted or count, count)
-    return [round(i * (count - 1) / max(wanted - 1, 1)) for i in range(wanted)]
 
 
 def kind_of(path: Path) -> str:
