@@ -14,7 +14,7 @@ from raytrans.apps.captures import Capture, evenly_spaced
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import write_ply
 from raytrans.export.files import write_json
-from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, fused, inside_box
+from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, fused, inside_box, without_rim
 from raytrans.export.meshes import fused_mesh, write_mesh
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
@@ -122,7 +122,8 @@ def estimated(
             if number == 0:
                 outputs.begin(folder, len(chosen))
             outputs.write_frame(folder, number, replace(out, color=image))
-        for values, new in ((maps.depth, out.depth), (maps.confidence, confidence(out)), (maps.color, image)):
+        trust = without_rim(confidence(out), out.opacity)
+        for values, new in ((maps.depth, out.depth), (maps.confidence, trust), (maps.color, image)):
             values.append(new)
         every.append(sources)
         tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
