@@ -22,6 +22,7 @@ from raytrans.rendering.depth import confidence, rendered_from_others
 from raytrans.rendering.renderer import Renderer
 
 KINDS = ("cloud", "mesh", "depths")
+FEW = 0.01  # share of the pixels below which a cloud is hardly one
 BOX = 0.005  # share of the points on either side of every axis that a mesh leaves out
 
 
@@ -153,6 +154,7 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
     cli.say("comparing the depths of the views")
     agreement = Agreement(views=arguments.agree, depth=arguments.tolerance)
     maps = consistent(maps, agreement, Progress(len(maps)))
+    check_confirmed(maps, values["pixels_confident"], arguments)
     voxel = arguments.voxel or footprint(maps)
     cloud = fused(maps, voxel)
     values |= {"pixels_confirmed": maps.known(), "voxel": voxel, "points": len(cloud)}
@@ -171,6 +173,21 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
             write_mesh(path, mesh.moved(back))
             cli.say(f"{path}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
     return values
+
+
+def check_confirmed(maps: DepthMaps, confident: int, arguments: Namespace) -> None:
+    """Say what few pixels are left, and what would leave more; ValueError where there is none."""
+    pixels, left = sum(depth.numel() for depth in maps.depth), maps.known()
+    if left >= FEW * pixels:
+        return
+    text = (
+        f"of {pixels} pixels {confident} have a confidence of {arguments.confidence:g}, and other views confirm {left}"
+    )
+    text += "; pictures must overlap and be taken from different places: "
+    text += "try more views or larger ones, a lower --confidence or --agree, a larger --tolerance"
+    if not left:
+        raise ValueError(f"depth: {text}")
+    cli.warn([f"little is left: {text}"])
 
 
 class Progress:

@@ -17,6 +17,7 @@ from raytrans.data.images import read_image
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import point_map
 from raytrans.export.files import write_png, write_transforms
+from raytrans.export.fusion import DepthMaps
 from raytrans.geometry.rigid import Similarity
 
 COUNT, SIDE, USED = 9, 28, 5
@@ -142,7 +143,20 @@ def test_no_file_of_the_scene_is_written_over(place, capsys):
 
 def test_nothing_confirmed_is_said(place, tmp_path, capsys):
     assert run(place / "plain", tmp_path, "--views", "2", files=("scene.ply",)) == 2
-    assert "no pixel is known whose depth other views confirm" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"export: error: depth: of {2 * SIDE * SIDE} pixels ") and error.count("\n") == 1
+    assert "other views confirm 0; pictures must overlap" in error and list(tmp_path.iterdir()) == []
+
+
+def test_little_confirmed_is_said(place, capsys):
+    drawn = DepthMaps(open_scene(place / "plain").cameras[:1], [torch.full((20, 20), torch.nan)], [], [])
+    drawn.depth[0][3, :2] = 1.0
+    arguments = app.parser().parse_args(["s", "--out", "x.ply"])
+    app.check_confirmed(drawn, 7, arguments)
+    assert "of 400 pixels 7 have a confidence of 0.5, and other views confirm 2;" in capsys.readouterr().out
+    drawn.depth[0][3:5] = 1.0
+    app.check_confirmed(drawn, 50, arguments)
+    assert capsys.readouterr().out == ""
 
 
 def test_one_view_is_refused(place, tmp_path, capsys):
