@@ -50,6 +50,11 @@ class Capture:
         depth, camera = self.scene.depth(index), self.camera(index)
         return None if depth is None else resize_nearest(depth, camera.height, camera.width)
 
+    def mask(self, index: int) -> Tensor | None:
+        """True where a view is to be used (H, W), at the working size, or None."""
+        mask, camera = self.scene.mask(index), self.camera(index)
+        return None if mask is None else resize_nearest(mask, camera.height, camera.width)
+
     def sources(self, camera: Cameras, own: int | None = None) -> list[int]:
         """Indices of the training views chosen for `camera`, in order of index, without the view `own` itself."""
         usable = set(self.scene.split("train")) - {own}

@@ -118,12 +118,13 @@ def estimated(
     for number, (sources, out) in enumerate(rendered_from_others(model, cameras, chosen, capture.views, capture.count)):
         out = out.map(lambda value: value.cpu())
         cli.check_finite(out.color, checkpoint)
-        image = capture.image(chosen[number])
+        image, mask = capture.image(chosen[number]), capture.mask(chosen[number])
         for folder in folders:
             if number == 0:
                 outputs.begin(folder, len(chosen))
             outputs.write_frame(folder, number, replace(out, color=image))
         trust = without_rim(confidence(out), out.opacity)
+        trust = trust if mask is None else torch.where(mask, trust, 0.0)
         for values, new in ((maps.depth, out.depth), (maps.confidence, trust), (maps.color, image)):
             values.append(new)
         every.append(sources)

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 import raytrans
 from raytrans.apps import cli
 from raytrans.apps import export as app
+from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.images import read_image
 from raytrans.data.readers import open_scene
@@ -157,6 +158,22 @@ def test_little_confirmed_is_said(place, capsys):
     drawn.depth[0][3:5] = 1.0
     app.check_confirmed(drawn, 50, arguments)
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_mask_hides_is_left_out(place, tmp_path, drawn):
+    mask = torch.zeros(SIDE, SIDE, 3)
+    mask[:, : SIDE // 2] = 1.0
+    content = json.loads((place / "plain/transforms.json").read_text())
+    for i, frame in enumerate(content["frames"]):
+        write_png(tmp_path / f"images/{i}.png", drawn.images[i])
+        write_png(tmp_path / f"masks/{i}.png", mask)
+        frame["mask_path"] = f"masks/{i}.png"
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    maps, _ = app.estimated(raytrans.load(), Capture(open_scene(tmp_path), 4, SIDE), [0, 4], [], None)
+    for trust in maps.confidence:
+        assert (trust[:, SIDE // 2 :] == 0).all() and (trust[:, : SIDE // 2] > 0.5).double().mean() > 0.3
+    plain, _ = app.estimated(raytrans.load(), Capture(open_scene(place / "plain"), 4, SIDE), [0], [], None)
+    assert (plain.confidence[0][:, SIDE // 2 :] > 0.5).any()
 
 
 def test_one_view_is_refused(place, tmp_path, capsys):
