@@ -6,6 +6,7 @@ from functools import lru_cache
 from torch import Tensor
 
 from raytrans.data.images import bounded_size, resize_nearest
+from raytrans.data.parallax import nearest_with_parallax
 from raytrans.data.scene import Scene
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -13,11 +14,20 @@ from raytrans.geometry.cameras import Cameras
 KEPT_IMAGES = 32
 
 
-class Capture:
-    """A scene at `max_size` with `count` source views for every rendering, never one that is held out."""
+def evenly_spaced(count: int, wanted: int | None) -> list[int]:
+    """All of 0 ... count - 1, or `wanted` of them, the first and the last among them."""
+    wanted = min(wanted or count, count)
+    return [round(i * (count - 1) / max(wanted - 1, 1)) for i in range(wanted)]
 
-    def __init__(self, scene: Scene, count: int, max_size: int):
-        self.scene, self.count, self.max_size = scene, count, max_size
+
+class Capture:
+    """A scene at `max_size` with `count` source views for every rendering, never one that is held out.
+
+    wide: sources by `nearest_with_parallax` instead of the nearest.
+    """
+
+    def __init__(self, scene: Scene, count: int, max_size: int, wide: bool = False):
+        self.scene, self.count, self.max_size, self.wide = scene, count, max_size, wide
         self.load = lru_cache(KEPT_IMAGES)(self._load)
 
     def _load(self, index: int) -> Views:
@@ -40,8 +50,13 @@ class Capture:
         depth, camera = self.scene.depth(index), self.camera(index)
         return None if depth is None else resize_nearest(depth, camera.height, camera.width)
 
+    def mask(self, index: int) -> Tensor | None:
+        """True where a view is to be used (H, W), at the working size, or None."""
+        mask, camera = self.scene.mask(index), self.camera(index)
+        return None if mask is None else resize_nearest(mask, camera.height, camera.width)
+
     def sources(self, camera: Cameras, own: int | None = None) -> list[int]:
-        """Indices of the training views nearest to `camera`, in order of index, without the view `own` itself."""
+        """Indices of the training views chosen for `camera`, in order of index, without the view `own` itself."""
         usable = set(self.scene.split("train")) - {own}
         if not usable:
             of = "" if own is None else f" view {own}"
@@ -50,6 +65,8 @@ class Capture:
             wayout = "; open the folder of the scene, not the file of one split" if held == len(self.scene) else ""
             raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts}){wayout}")
         exclude = [i for i in range(len(self.scene)) if i not in usable]
+        if self.wide:
+            return sorted(nearest_with_parallax(self.scene.cameras, camera, self.count, exclude))
         return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
 
     def views(self, indices: Sequence[int]) -> Views:

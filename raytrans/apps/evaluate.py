@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
-from raytrans.apps.captures import Capture
+from raytrans.apps.captures import Capture, evenly_spaced
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
@@ -115,8 +115,11 @@ def parser() -> ArgumentParser:
         metavar="|".join(PROTOCOLS),
         help=text + "their images; I/target-roll: the target camera rolled, colours compared along the same rays",
     )
+    text = "measure N of the held-out views, evenly spaced in their order (default: all)"
+    out.add_argument("--views", type=cli.positive_int, metavar="N", help=text)
     cli.add_checkpoint_argument(out)
     cli.add_source_arguments(out, max_size=200)
+    cli.add_wide_argument(out)
     text = "also write a picture of every held-out view: target, rendering, depth"
     out.add_argument("--contact-sheet", type=cli.output_file, metavar="FILE.png", help=text)
     out.add_argument("--seed", type=cli.seed, default=0, help="of the random frames and rolls (default: 0)")
@@ -135,7 +138,8 @@ def main(arguments: Namespace) -> int:
     model = cli.load_model(arguments)
     results, triples = [], []
     for name, scene in captures.items():
-        cases = set_cases(name) if scene is None else scene_cases(Capture(scene, arguments.sources, arguments.max_size))
+        capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.wide)
+        cases = set_cases(name) if capture is None else scene_cases(capture, arguments.views)
         results += evaluated(model, name, cases, arguments, triples)
     cli.say(report(results))
     if any(one[method]["depth_metrics"] for one in results for method in METHODS):
@@ -151,6 +155,7 @@ def main(arguments: Namespace) -> int:
         "versions": cli.versions(),
         "sources": arguments.sources,
         "max_size": arguments.max_size,
+        "wide": arguments.wide,
     }
     cli.write_report(arguments.json, values)
     if arguments.contact_sheet is not None:
@@ -175,12 +180,12 @@ def generated_cases(scene: GeneratedScene, count: int) -> Iterator[Case]:
         yield Case(f"{scene.seed}/{i}", views, camera, scene.images[i], scene.depth[i])
 
 
-def scene_cases(capture: Capture) -> Iterator[Case]:
-    """Held-out views of a scene on disk; ValueError where it has none."""
+def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
+    """Held-out views of a scene on disk, or `wanted` of them; ValueError where it has none."""
     holdout = capture.scene.split("holdout")
     if not holdout:
         raise ValueError(f"{capture.scene.path}: no held-out view ({len(capture.scene)} in all)")
-    for i in holdout:
+    for i in (holdout[k] for k in evenly_spaced(len(holdout), wanted)):
         camera = capture.camera(i)
         views = capture.views(capture.sources(camera, i))
         yield Case(str(i), views, camera, capture.image(i), capture.depth(i))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
-from raytrans.apps.captures import Capture
+from raytrans.apps.captures import Capture, evenly_spaced
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import write_ply
 from raytrans.export.files import write_json
-from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, fused, inside_box
+from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, fused, inside_box, without_rim
 from raytrans.export.meshes import fused_mesh, write_mesh
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
@@ -22,6 +22,7 @@ from raytrans.rendering.depth import confidence, rendered_from_others
 from raytrans.rendering.renderer import Renderer
 
 KINDS = ("cloud", "mesh", "depths")
+FEW = 0.01  # share of the pixels below which a cloud is hardly one
 BOX = 0.005  # share of the points on either side of every axis that a mesh leaves out
 
 
@@ -58,7 +59,7 @@ def main(arguments: Namespace) -> int:
     """Export as the command line says; the exit status."""
     start = time.monotonic()
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
-    chosen = chosen_views(len(capture.scene), arguments.views)
+    chosen = evenly_spaced(len(capture.scene), arguments.views)
     kinds = {path: kind_of(path) for path in arguments.out}
     check_outputs(arguments, capture, kinds, len(chosen))
     model = cli.load_model(arguments)
@@ -78,12 +79,6 @@ def main(arguments: Namespace) -> int:
     cli.write_report(arguments.json, values)
     cli.say("written to " + ", ".join(map(str, arguments.out)))
     return 0
-
-
-def chosen_views(count: int, wanted: int | None) -> list[int]:
-    """All views, or `wanted` of them, evenly spaced in their order."""
-    wanted = min(wanted or count, count)
-    return [round(i * (count - 1) / max(wanted - 1, 1)) for i in range(wanted)]
 
 
 def kind_of(path: Path) -> str:
@@ -123,12 +118,14 @@ def estimated(
     for number, (sources, out) in enumerate(rendered_from_others(model, cameras, chosen, capture.views, capture.count)):
         out = out.map(lambda value: value.cpu())
         cli.check_finite(out.color, checkpoint)
-        image = capture.image(chosen[number])
+        image, mask = capture.image(chosen[number]), capture.mask(chosen[number])
         for folder in folders:
             if number == 0:
                 outputs.begin(folder, len(chosen))
             outputs.write_frame(folder, number, replace(out, color=image))
-        for values, new in ((maps.depth, out.depth), (maps.confidence, confidence(out)), (maps.color, image)):
+        trust = without_rim(confidence(out), out.opacity)
+        trust = trust if mask is None else torch.where(mask, trust, 0.0)
+        for values, new in ((maps.depth, out.depth), (maps.confidence, trust), (maps.color, image)):
             values.append(new)
         every.append(sources)
         tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
@@ -158,6 +155,7 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
     cli.say("comparing the depths of the views")
     agreement = Agreement(views=arguments.agree, depth=arguments.tolerance)
     maps = consistent(maps, agreement, Progress(len(maps)))
+    check_confirmed(maps, values["pixels_confident"], arguments)
     voxel = arguments.voxel or footprint(maps)
     cloud = fused(maps, voxel)
     values |= {"pixels_confirmed": maps.known(), "voxel": voxel, "points": len(cloud)}
@@ -176,6 +174,21 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
             write_mesh(path, mesh.moved(back))
             cli.say(f"{path}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
     return values
+
+
+def check_confirmed(maps: DepthMaps, confident: int, arguments: Namespace) -> None:
+    """Say what few pixels are left, and what would leave more; ValueError where there is none."""
+    pixels, left = sum(depth.numel() for depth in maps.depth), maps.known()
+    if left >= FEW * pixels:
+        return
+    text = (
+        f"of {pixels} pixels {confident} have a confidence of {arguments.confidence:g}, and other views confirm {left}"
+    )
+    text += "; pictures must overlap and be taken from different places: "
+    text += "try more views or larger ones, a lower --confidence or --agree, a larger --tolerance"
+    if not left:
+        raise ValueError(f"depth: {text}")
+    cli.warn([f"little is left: {text}"])
 
 
 class Progress:

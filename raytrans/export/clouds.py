@@ -13,7 +13,9 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
 from raytrans.shapes import Float, Int
 
-NORMAL_WINDOW = 5  # pixels over which points are averaged before they are differenced; one rendered depth is noisy
+NORMAL_WINDOW = 7  # pixels; smaller ones follow the noise of a rendered depth
+NORMAL_JUMP = 0.05  # relative difference of distances beyond which neighbours lie on another surface
+LEAST_POINTS = 6
 PLY_VERTEX = [("x", "f8"), ("y", "f8"), ("z", "f8"), ("nx", "f4"), ("ny", "f4"), ("nz", "f4")]
 PLY_COLOR = [("red", "u1"), ("green", "u1"), ("blue", "u1"), ("confidence", "f4")]
 PLY_TYPES = {"f8": "double", "f4": "float", "u1": "uchar"}
@@ -51,31 +53,45 @@ def point_map(camera: Cameras, depth: Float[Tensor, "h w"]) -> Float[Tensor, "h 
 
 
 def normal_map(points: Float[Tensor, "h w 3"], center: Float[Tensor, "3"]) -> Float[Tensor, "h w 3"]:
-    """Unit normals towards the camera at `center`: the cross product of differences of points averaged over a window.
+    """Unit normals towards the camera at `center`: of the plane that fits the known points in a window best.
 
-    Where a neighbour is unknown, the direction to the camera; NaN where the point itself is.
+    The eigenvector of the smallest eigenvalue of their covariance. Points count whose distance from the camera differs
+    from that of the middle by less than 5 %; where there are fewer than 6, the direction to the camera; NaN where the
+    point itself is unknown.
     """
-    smooth = _averaged(points)
-    right, down = (smooth.roll(-1, axis) - smooth.roll(1, axis) for axis in (1, 0))
-    normal = torch.linalg.cross(right, down)
-    # what wraps around the border of the picture is no neighbour
-    normal[[0, -1]] = torch.nan
-    normal[:, [0, -1]] = torch.nan
     back = center - points
-    length = normal.norm(dim=-1, keepdim=True)
-    normal = torch.where(length > 0, normal, back)  # NaN is not above 0 either
-    normal = normal / normal.norm(dim=-1, keepdim=True)
-    return torch.where((normal * back).sum(-1, keepdim=True) < 0, -normal, normal)
+    distance = back.norm(dim=-1, keepdim=True)
+    towards = back / distance
+    count, covariance = _window_moments(points, back)
+    enough = (count >= LEAST_POINTS)[..., None]
+    covariance = torch.where(enough[..., None], covariance, torch.eye(3).to(covariance))
+    normal = torch.where(enough, torch.linalg.eigh(covariance).eigenvectors[..., 0], towards)
+    return torch.where((normal * towards).sum(-1, keepdim=True) < 0, -normal, normal)
 
 
-def _averaged(points: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
-    """Mean over the known points in a window, NaN where the middle is unknown."""
-    known = points.isfinite().all(-1)
-    origin = points[known].mean(0) if bool(known.any()) else points.new_zeros(3)
-    stacked = torch.cat([torch.where(known[..., None], points - origin, 0.0), known[..., None].to(points)], -1)
-    pooled = F.avg_pool2d(stacked.permute(2, 0, 1)[None], NORMAL_WINDOW, 1, NORMAL_WINDOW // 2)[0].permute(1, 2, 0)
-    mean = pooled[..., :3] / pooled[..., 3:] + origin
-    return torch.where(known[..., None], mean, torch.nan)
+def _window_moments(
+    points: Float[Tensor, "h w 3"], back: Float[Tensor, "h w 3"]
+) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w 3 3"]]:
+    """Number and covariance of the points in a window about each pixel that lie less than 5 % before or behind it.
+
+    back: from each point to the camera, whose length is the unit.
+    """
+    distance = back.norm(dim=-1, keepdim=True)
+    height, width, _ = points.shape
+    reach = NORMAL_WINDOW // 2
+    padded = F.pad(points.permute(2, 0, 1), 4 * [reach], value=torch.nan).permute(1, 2, 0)
+    count, first = points.new_zeros(height, width), torch.zeros_like(points)
+    second = points.new_zeros(height, width, 3, 3)
+    for row in range(NORMAL_WINDOW):
+        for column in range(NORMAL_WINDOW):
+            offset = (padded[row : row + height, column : column + width] - points) / distance
+            near = (offset * back / distance).sum(-1).abs() < NORMAL_JUMP  # NaN is not
+            offset = torch.where(near[..., None], offset, 0.0)
+            count, first = count + near, first + offset
+            second = second + offset[..., :, None] * offset[..., None, :]
+    mean = first / count.clamp_min(1)[..., None]
+    covariance = second / count.clamp_min(1)[..., None, None] - mean[..., :, None] * mean[..., None, :]
+    return count, covariance
 
 
 def cloud_of(

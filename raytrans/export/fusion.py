@@ -49,6 +49,14 @@ class Agreement:
     compared: int = 10
 
 
+def without_rim(confidence: Float[Tensor, "h w"], opacity: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Confidence times the least opacity of a pixel and its eight neighbours.
+
+    The colour of a pixel at the rim of an object is a mixture with the background, its depth often one as well.
+    """
+    return confidence * -F.max_pool2d(-opacity[None, None], 3, 1, 1)[0, 0]
+
+
 def consistent(
     maps: DepthMaps, agreement: Agreement = Agreement(), tell: Callable[[int], None] = lambda done: None
 ) -> DepthMaps:

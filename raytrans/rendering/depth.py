@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytrans.data.selection import nearest
+from raytrans.data.parallax import nearest_with_parallax
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.compositing import Rendering
@@ -44,7 +44,9 @@ def estimate_depth(
     sources: int = 8,
     precision: str = "float32",
 ) -> DepthEstimate:
-    """Depth and `confidence` of views, each rendered from the `sources` nearest of the others, never from itself.
+    """Depth and `confidence` of views, each rendered from `sources` others, never from itself.
+
+    The nearest others, or farther ones where those lie too close for depth: `raytrans.data.parallax`.
 
     indices: the views to estimate, by default all, in that order; all views serve as sources. Without gradients. Raises
     ValueError for fewer than two views, an index that does not exist, and fewer than one source. From one source
@@ -70,7 +72,7 @@ def rendered_from_others(
     sources: int = 8,
     precision: str = "float32",
 ) -> Iterator[tuple[list[int], Rendering]]:
-    """Render views one after the other from their nearest others: (the sources, the rendering).
+    """Render views one after the other from others near them, far enough for depth: (the sources, the rendering).
 
     load(chosen) gives the views that are needed, when they are, so that large scenes need not be in memory.
     """
@@ -80,7 +82,7 @@ def rendered_from_others(
         raise ValueError(f"sources: expected at least 1, got {sources}")
     encoded, before = None, None
     for i in indices:
-        chosen = sorted(nearest(cameras, cameras[i], sources, exclude=[i]))
+        chosen = sorted(nearest_with_parallax(cameras, cameras[i], sources, exclude=[i]))
         if chosen != before:
             encoded, before = None, chosen  # the old one goes before the new one is made
             encoded = encode(model, load(chosen))

@@ -12,11 +12,13 @@ from scipy.spatial import cKDTree
 import raytrans
 from raytrans.apps import cli
 from raytrans.apps import export as app
+from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.images import read_image
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import point_map
 from raytrans.export.files import write_png, write_transforms
+from raytrans.export.fusion import DepthMaps
 from raytrans.geometry.rigid import Similarity
 
 COUNT, SIDE, USED = 9, 28, 5
@@ -142,7 +144,36 @@ def test_no_file_of_the_scene_is_written_over(place, capsys):
 
 def test_nothing_confirmed_is_said(place, tmp_path, capsys):
     assert run(place / "plain", tmp_path, "--views", "2", files=("scene.ply",)) == 2
-    assert "no pixel is known whose depth other views confirm" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"export: error: depth: of {2 * SIDE * SIDE} pixels ") and error.count("\n") == 1
+    assert "other views confirm 0; pictures must overlap" in error and list(tmp_path.iterdir()) == []
+
+
+def test_little_confirmed_is_said(place, capsys):
+    drawn = DepthMaps(open_scene(place / "plain").cameras[:1], [torch.full((20, 20), torch.nan)], [], [])
+    drawn.depth[0][3, :2] = 1.0
+    arguments = app.parser().parse_args(["s", "--out", "x.ply"])
+    app.check_confirmed(drawn, 7, arguments)
+    assert "of 400 pixels 7 have a confidence of 0.5, and other views confirm 2;" in capsys.readouterr().out
+    drawn.depth[0][3:5] = 1.0
+    app.check_confirmed(drawn, 50, arguments)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_mask_hides_is_left_out(place, tmp_path, drawn):
+    mask = torch.zeros(SIDE, SIDE, 3)
+    mask[:, : SIDE // 2] = 1.0
+    content = json.loads((place / "plain/transforms.json").read_text())
+    for i, frame in enumerate(content["frames"]):
+        write_png(tmp_path / f"images/{i}.png", drawn.images[i])
+        write_png(tmp_path / f"masks/{i}.png", mask)
+        frame["mask_path"] = f"masks/{i}.png"
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    maps, _ = app.estimated(raytrans.load(), Capture(open_scene(tmp_path), 4, SIDE), [0, 4], [], None)
+    for trust in maps.confidence:
+        assert (trust[:, SIDE // 2 :] == 0).all() and (trust[:, : SIDE // 2] > 0.5).double().mean() > 0.3
+    plain, _ = app.estimated(raytrans.load(), Capture(open_scene(place / "plain"), 4, SIDE), [0], [], None)
+    assert (plain.confidence[0][:, SIDE // 2 :] > 0.5).any()
 
 
 def test_one_view_is_refused(place, tmp_path, capsys):

@@ -36,6 +36,18 @@ def test_points_of_a_plane_lie_on_it_and_their_normals_are_its():
     torch.testing.assert_close(normals[1:-1, 1:-1], expected.expand(18, 22, 3), rtol=0, atol=1e-6)
 
 
+def test_normals_of_a_noisy_step_are_those_of_its_two_sides():
+    camera = Cameras([[60.0, 0, 24], [0, 60, 20], [0, 0, 1]], np.eye(4), size=(40, 48))
+    generator = torch.Generator().manual_seed(2)
+    depth = torch.full((40, 48), 2.0, dtype=torch.float64)
+    depth[:, 24:] = 3.0
+    noisy = depth * (1 + 0.002 * torch.randn(40, 48, generator=generator, dtype=torch.float64))
+    towards = -normal_map(point_map(camera, noisy), camera.centers)[..., 2]
+    assert towards.min() > 0.94  # within 20 degrees, next to the step too; the noise of one pixel alone tilts by 15
+    slope = (noisy[:, 1:] - noisy[:, :-1]) / (noisy[:, 1:] / 60)  # the control: of neighbours alone
+    assert (1 / (1 + slope**2).sqrt())[:, 23].max() < 0.1
+
+
 def test_unknown_depth_has_no_point_and_hurts_no_other():
     camera, depth, _ = slanted_plane()
     depth = depth.clone()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raytrans.data.selection import nearest
-from raytrans.export.fusion import Agreement, consistent, footprint, inside_box, sampled
+from raytrans.export.fusion import Agreement, consistent, footprint, inside_box, sampled, without_rim
 
 
 def test_exact_depth_is_kept_and_does_not_change(sphere):
@@ -99,6 +99,17 @@ def test_footprint_is_depth_over_focal_length(sphere):
     assert footprint(flat) == pytest.approx(0.03)
     with pytest.raises(ValueError, match="no pixel is known"):
         footprint(flat.trusted(2.0))
+
+
+def test_the_rim_is_where_a_neighbour_sees_through():
+    generator = torch.Generator().manual_seed(4)
+    trust, opacity = torch.rand(9, 7, generator=generator), torch.rand(9, 7, generator=generator)
+    found = without_rim(trust, opacity)
+    for row in range(9):
+        for column in range(7):
+            around = opacity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            assert found[row, column].item() == pytest.approx(float(trust[row, column] * around.min()), rel=1e-6)
+    torch.testing.assert_close(without_rim(trust, torch.ones(9, 7)), trust, rtol=0, atol=0)
 
 
 def test_the_box_leaves_out_what_lies_far_away():

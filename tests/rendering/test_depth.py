@@ -7,6 +7,7 @@ import torch
 
 import raytrans
 from raytrans.data.generate import generated_scene
+from raytrans.data.images import resize_nearest
 from raytrans.models.config import model_config
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.depth import confidence, estimate_depth
@@ -79,6 +80,18 @@ def test_what_is_trusted_more_is_better():
     sure, known = found.confidence >= 0.7, error.isfinite()
     assert (sure & known).sum() > 0.4 * known.sum()
     assert error[sure & known].median() < 0.5 * error[~sure & known].median()
+
+
+@pytest.mark.slow
+def test_depth_of_neighbouring_frames_agrees_with_a_sensor(real_data):
+    scene = raytrans.open_scene(real_data("kitchen_rgbd"))
+    views, model = scene.views(range(len(scene)), max_size=96), raytrans.load()
+    found = estimate_depth(model, views, indices=[4, 28])
+    for i, depth in zip((4, 28), found.depth, strict=True):
+        truth = resize_nearest(scene.depth(i), *depth.shape)
+        both = truth.isfinite() & depth.isfinite()
+        assert both.sum() > 0.5 * truth.isfinite().sum()
+        assert ((depth - truth).abs() / truth)[both].mean() < 0.3  # 0.59 from the nearest eight
 
 
 @pytest.mark.parametrize(
