@@ -177,8 +177,8 @@ def turns(database: Any, model: Any) -> Iterator[tuple[Any, Any, int, float]]:
             )
 
 
-def misplaced(database: Any, model: Any) -> set[str]:
-    """Names of views most of whose matches in sure pairs contradict the model; without such pairs none is judged."""
+def misplaced(database: Any, model: Any) -> list[str]:
+    """Names of views most of whose matches in sure pairs contradict the model, worst first; others are not judged."""
     agreeing: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for a, b, count, turn in turns(database, model):
@@ -186,7 +186,8 @@ def misplaced(database: Any, model: Any) -> set[str]:
             for name in (a.name, b.name):
                 total[name] += count
                 agreeing[name] += count if turn < AGREE else 0
-    return {name for name, count in total.items() if agreeing[name] < 0.5 * count}
+    shares = {name: agreeing[name] / count for name, count in total.items() if agreeing[name] < 0.5 * count}
+    return sorted(shares, key=lambda name: (shares[name], name))
 
 
 def unfold(model: Any, database: Path, remap: Callable[[Path], Any | None], say: Callable[[str], None]) -> Any:
@@ -199,7 +200,7 @@ def unfold(model: Any, database: Path, remap: Callable[[Path], Any | None], say:
     shutil.copyfile(database, copy)
     for attempt in range(ATTEMPTS):
         with _opened(database) as whole:
-            part = misplaced(whole, best) or _names(sightings(best))
+            part = set(misplaced(whole, best)) or _names(sightings(best))
         if not part:
             break
         say(f"{len(part)} views may lie where others that look alike belong; mapping again without doubtful pairs")
@@ -219,13 +220,15 @@ def better(model: Any, other: Any) -> bool:
 
 
 def without_misplaced(model: Any, database: Path, say: Callable[[str], None]) -> Any:
-    """The model, in which views that contradict their matches have no pose any more."""
+    """The model, changed in place: views that contradict their matches lose their poses, one by one, worst first."""
+    gone: list[str] = []
     with _opened(database) as whole:
-        names = misplaced(whole, model)
-    for image in [image for image in model.images.values() if image.name in names]:
-        model.deregister_frame(image.frame_id)
-    if names:
-        say(f"{len(names)} views contradict their own matches and are left out: {', '.join(sorted(names))}")
+        while names := misplaced(whole, model):
+            [image] = [image for image in model.images.values() if image.name == names[0]]
+            model.deregister_frame(image.frame_id)
+            gone.append(names[0])
+    if gone:
+        say(f"{len(gone)} views contradict their own matches and are left out: {', '.join(sorted(gone))}")
     return model
 
 
