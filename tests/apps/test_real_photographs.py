@@ -88,9 +88,7 @@ def test_found_poses_are_the_given_ones_and_render_as_well(real_data, tmp_path, 
         numbers.append(held_out_psnr(model, found, in_found[view], [in_found[i] for i in sources]))
         rows.append(numbers)
     in_mean = np.mean(rows, axis=0)
-    print(
-        f"{name}: PSNR {in_mean[0]:.2f} with given poses, {in_mean[1]:.2f} with found ones; {np.round(rows, 2).tolist()}"
-    )
+    print(f"{name}: PSNR with given, found poses {in_mean.round(2)}; {np.round(rows, 2).tolist()}")
     assert abs(in_mean[1] - in_mean[0]) < 0.3
 
 
