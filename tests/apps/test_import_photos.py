@@ -160,24 +160,6 @@ def test_without_pycolmap_the_way_to_install_it_is_said(tmp_path, monkeypatch, c
     assert "pip install 'raytrans[photos]'" in capsys.readouterr().err
 
 
-def opened(folder) -> Scene:
-    """The written scene through pycolmap's own reader and `from_colmap`."""
-    import pycolmap
-
-    model = pycolmap.Reconstruction(folder / "sparse" / "0")
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
-    cameras = []
-    for image in images:
-        camera, pose = image.camera, image.cam_from_world()
-        lens = torch.tensor(camera.params[4:8]) if camera.model.name == "OPENCV" else None
-        x, y, z, w = pose.rotation.quat
-        world = from_colmap(torch.tensor([w, x, y, z]), torch.tensor(pose.translation))
-        k = torch.from_numpy(camera.calibration_matrix())
-        cameras.append(raytrans.Cameras(k, world, (camera.height, camera.width), lens))
-    frames = [Frame(folder / "images" / image.name) for image in images]
-    return Scene(raytrans.Cameras.stack(cameras), frames, path=folder)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "undistort"), [("fox", False), ("milk", False), ("fox", True)])
 def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
@@ -192,7 +174,7 @@ def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
     assert run(tmp_path / "in", "--out", tmp_path / "out", "--threads", 1, "--json", report, *flags) == 0
     values = json.loads(report.read_text())
     assert values["registered"] >= 14 and values["mean_reprojection_error"] < 1
-    done = inspect_scene(opened(tmp_path / "out"))
+    done = inspect_scene(raytrans.open_scene(tmp_path / "out"))
     assert done.usable and done.score.median < 1, done.verdict
 
 

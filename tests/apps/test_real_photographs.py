@@ -64,6 +64,7 @@ def held_out_psnr(model, scene: Scene, view: int, sources: list[int]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["milk", "fox"])
 def test_found_poses_are_the_given_ones_and_render_as_well(real_data, tmp_path, name):
     """`milk` is a carton whose two roof panels are the same print: matches alone fold its front onto its back."""
