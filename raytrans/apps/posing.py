@@ -138,7 +138,7 @@ def refined_lenses(model: Any) -> Any:
         adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         model.update_point_3d_errors()
-    wild = any(ran_away(camera.params, f) for camera, f in zip(shared, focal, strict=True))
+    wild = any(ran_away(camera.params.tolist(), float(f)) for camera, f in zip(shared, focal, strict=True))
     return before if wild else model
 
 

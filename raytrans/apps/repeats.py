@@ -169,12 +169,8 @@ def turns(database: Any, model: Any) -> Iterator[tuple[Any, Any, int, float]]:
         ours, theirs = posed[a], posed[b]
         if pycolmap.estimate_two_view_geometry_pose(ours.camera, pixels[a], theirs.camera, pixels[b], geometry):
             rotation = (theirs.cam_from_world() * ours.cam_from_world().inverse()).rotation
-            yield (
-                ours,
-                theirs,
-                len(geometry.inlier_matches),
-                np.degrees(geometry.cam2_from_cam1.rotation.angle_to(rotation)),
-            )
+            turn = np.degrees(geometry.cam2_from_cam1.rotation.angle_to(rotation))
+            yield ours, theirs, len(geometry.inlier_matches), float(turn)
 
 
 def misplaced(database: Any, model: Any) -> list[str]:
@@ -205,7 +201,7 @@ def unfold(model: Any, database: Path, remap: Callable[[Path], Any | None], say:
             break
         say(f"{len(part)} views may lie where others that look alike belong; mapping again without doubtful pairs")
         with _opened(copy) as fewer:
-            gone = drop_pairs_across(fewer, best, part) if attempt else drop_flat_pairs(fewer)
+            gone = (0 if attempt else drop_flat_pairs(fewer)) or drop_pairs_across(fewer, best, part)
         other = remap(copy) if gone else None
         if other is None or not better(other, best):
             break

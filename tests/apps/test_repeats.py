@@ -100,3 +100,73 @@ def test_views_that_contradict_their_matches_are_named_worst_first(monkeypatch):
     pairs = [(a, b, 300, 2.0), (b, c, 300, 170.0), (a, c, 100, 1.0), (c, d, 250, 170.0), (a, d, 240, 3.0)]
     monkeypatch.setattr(repeats, "turns", lambda database, model: iter(pairs))
     assert repeats.misplaced(None, None) == ["c", "d"]
+
+
+def synthetic(folder, flipped: str | None):
+    """Twelve images of 2000 points by pycolmap with their database; one camera may look the other way round, rolled."""
+    pycolmap = pytest.importorskip("pycolmap")
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 12
+    options.num_points3D, options.camera_width, options.camera_height = 2000, 640, 480
+    pycolmap.set_random_seed(0)
+    with pycolmap.Database.open(folder / "database.db") as database:
+        model = pycolmap.synthesize_dataset(options, database)
+    names = sorted(image.name for image in model.images.values())
+    for image in model.images.values():
+        if image.name == names[3] and flipped:
+            roll = pycolmap.Rigid3d(np.array([[-1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0]]))
+            model.frame(image.frame_id).set_cam_from_world(image.camera_id, roll * image.cam_from_world())
+    return model, names
+
+
+def matched_pairs(database) -> int:
+    """Pairs that still have matches."""
+    _, geometries = database.read_two_view_geometries()
+    return sum(len(geometry.inlier_matches) > 0 for geometry in geometries)
+
+
+def test_a_sound_model_of_pycolmap_stays_and_is_not_mapped_again(tmp_path):
+    model, names = synthetic(tmp_path, flipped=None)
+    views = sightings(model)
+    assert views.names == names and views.share > 0.9  # synthetic images see every point that lies inside
+    said = []
+    assert (
+        repeats.unfold(model, tmp_path / "database.db", lambda database: pytest.fail("mapped again"), said.append)
+        is model
+    )
+    assert said == [] and model.num_reg_images() == 12
+
+
+def test_a_view_that_contradicts_its_matches_is_left_out_where_mapping_again_does_not_help(tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    model, names = synthetic(tmp_path, flipped="yes")
+    said, counts = [], []
+
+    def remap(database):
+        with pycolmap.Database.open(database) as opened:
+            counts.append(matched_pairs(opened))
+
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        assert repeats.misplaced(database, model) == [names[3]]
+    done = repeats.unfold(model, tmp_path / "database.db", remap, said.append)
+    assert {image.name for image in done.images.values() if image.has_pose} == set(names) - {names[3]}
+    assert names[3] in said[-1] and counts == []  # nothing is flat, and no pair agrees with the wrong place
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        assert matched_pairs(database) == 66
+
+
+def test_pairs_across_go_where_they_agree_with_the_model(tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    model, names = synthetic(tmp_path, flipped="yes")
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        assert matched_pairs(database) == 66
+        # the pairs of view 3 contradict the model: 11 * 1 of those between views 0 to 3 and the other eight stay
+        assert repeats.drop_pairs_across(database, model, set(names[:4])) == 3 * 8
+        assert matched_pairs(database) == 66 - 24
+        for pair, geometry in zip(*database.read_two_view_geometries(), strict=True):
+            a, b = pycolmap.pair_id_to_image_pair(pair)
+            if (a, b) in ((1, 2), (1, 3), (2, 3)):
+                geometry.config = pycolmap.TwoViewGeometryConfiguration.PLANAR
+                geometry.inlier_matches = geometry.inlier_matches[: 150 if b == 3 else 250]
+                database.update_two_view_geometry(a, b, geometry)
+        assert repeats.drop_flat_pairs(database) == 2  # 250 matches are sure
