@@ -107,19 +107,18 @@ def extract_frames(video: Path, target: Path, rate: float) -> list[Photo]:
 
 
 def read_video(video: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds, frame (H, W, 3) uint8) of a video, turned as its metadata say."""
+    """(seconds, frame (H, W, 3) uint8) of a video; ffmpeg turns the frames as its metadata say."""
     import imageio_ffmpeg
 
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every video that is turned
     try:
-        reader = imageio_ffmpeg.read_frames(str(video), input_params=["-noautorotate"])
+        reader = imageio_ffmpeg.read_frames(str(video))
         facts = next(reader)
     except (OSError, RuntimeError, StopIteration, IndexError, ValueError) as error:
         raise ValueError(f"{video}: cannot be read as a video ({str(error).strip().splitlines()[-1:]})") from None
-    width, height = facts["source_size"]
-    turns = round(facts.get("rotate", 0) / 90) % 4
+    width, height = facts["size"]
     try:
         for number, content in enumerate(reader):
-            frame = np.frombuffer(content, np.uint8).reshape(height, width, 3)
-            yield number / facts["fps"], np.ascontiguousarray(np.rot90(frame, -turns))
+            yield number / facts["fps"], np.frombuffer(content, np.uint8).reshape(height, width, 3)
     finally:
         reader.close()

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from raytrans.apps.photos import Photo
+from raytrans.apps.repeats import unfold
 from raytrans.export.files import write_text
 
 EXHAUSTIVE = 150  # photographs up to which every pair is matched
@@ -104,8 +106,8 @@ def largest_model(database: Path, folder: Path, work: Path, count: int, threads:
         if registered % 10 == 0:
             say(f"mapping: {min(registered, count)} of {count} images")
 
-    (work / "models").mkdir()
-    models = pycolmap.incremental_mapping(database, folder, work / "models", options=options, next_image_callback=tell)
+    models_folder = Path(mkdtemp(prefix="models-", dir=work))
+    models = pycolmap.incremental_mapping(database, folder, models_folder, options=options, next_image_callback=tell)
     if len(models) > 1:
         sizes = sorted((model.num_reg_images() for model in models.values()), reverse=True)
         say(f"mapping: {len(models)} separate models of {sizes} images; the largest is kept")
@@ -136,7 +138,7 @@ def refined_lenses(model: Any) -> Any:
         adjusted.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(options, adjusted, model).solve()
         model.update_point_3d_errors()
-    wild = any(ran_away(camera.params, f) for camera, f in zip(shared, focal, strict=True))
+    wild = any(ran_away(camera.params.tolist(), float(f)) for camera, f in zip(shared, focal, strict=True))
     return before if wild else model
 
 
@@ -165,7 +167,7 @@ def _registered(model: Any | None) -> int:
 
 
 def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
-    """Features, matches, mapping."""
+    """Features, matches, mapping, and what unfolds the model."""
     pycolmap = require_pycolmap()
     extraction, matching = pycolmap.FeatureExtractionOptions(), pycolmap.FeatureMatchingOptions()
     extraction.max_image_size, extraction.num_threads = settings["max_size"], settings["threads"]
@@ -176,4 +178,9 @@ def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, 
     database = work / "database.db"
     extract(database, folder, photos, settings["lens"], extraction, say)
     match(database, work, image_pairs([photo.name for photo in photos]), matching, say)
-    return largest_model(database, folder, work, len(photos), settings["threads"], say)
+
+    def remap(pairs: Path) -> Any | None:
+        return largest_model(pairs, folder, work, len(photos), settings["threads"], say)
+
+    model = remap(database)
+    return model if model is None else unfold(model, database, remap, say)

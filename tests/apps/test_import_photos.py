@@ -2,22 +2,20 @@
 
 import json
 import math
+import subprocess
 import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import raytrans
 from raytrans.apps import cli, import_photos
 from raytrans.apps.photos import copy_photos, extract_frames
-from raytrans.apps.posing import image_pairs, ran_away
+from raytrans.apps.posing import image_pairs, ran_away, refined_lenses
 from raytrans.data.inspection import inspect_scene
-from raytrans.data.scene import Frame, Scene
 from raytrans.export.files import write_video
-from raytrans.geometry import from_colmap
 
 
 def run(*arguments: object) -> int:
@@ -108,6 +106,28 @@ def test_the_sharpest_frame_of_each_interval_is_taken(tmp_path):
         assert math.isclose(found[index], levels[number], abs_tol=0.012), found
 
 
+@pytest.mark.parametrize(
+    ("turn", "corner"), [(0, "top left"), (90, "bottom left"), (180, "bottom right"), (270, "top right")]
+)
+def test_videos_are_turned_as_their_metadata_say(tmp_path, turn, corner):
+    """ffmpeg's `-display_rotation` is the angle, anticlockwise, by which a player turns what is stored."""
+    import imageio_ffmpeg
+
+    frame = np.zeros((48, 64, 3))
+    frame[:24, :32, 0] = 1  # red at the top left of what is stored
+    write_video(tmp_path / "stored.mp4", [frame] * 6, fps=6)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", str(turn)]
+    command += ["-i", str(tmp_path / "stored.mp4"), "-c", "copy", str(tmp_path / "turned.mp4")]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this ffmpeg writes no rotation")
+    [photo] = extract_frames(tmp_path / "turned.mp4", tmp_path / "out", rate=1)
+    with Image.open(tmp_path / "out" / photo.name) as image:
+        assert image.size == ((48, 64) if turn % 180 else (64, 48)) == photo.lens
+        x = 8 if "left" in corner else image.width - 9
+        y = 8 if "top" in corner else image.height - 9
+        assert image.getpixel((x, y))[0] > 200 and image.getpixel((image.width - 1 - x, image.height - 1 - y))[0] < 60
+
+
 def test_a_file_that_is_no_video_is_refused(tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"no film")
     with pytest.raises(ValueError, match="film.mp4.*cannot be read as a video"):
@@ -160,26 +180,9 @@ def test_without_pycolmap_the_way_to_install_it_is_said(tmp_path, monkeypatch, c
     assert "pip install 'raytrans[photos]'" in capsys.readouterr().err
 
 
-def opened(folder) -> Scene:
-    """The written scene through pycolmap's own reader and `from_colmap`."""
-    import pycolmap
-
-    model = pycolmap.Reconstruction(folder / "sparse" / "0")
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
-    cameras = []
-    for image in images:
-        camera, pose = image.camera, image.cam_from_world()
-        lens = torch.tensor(camera.params[4:8]) if camera.model.name == "OPENCV" else None
-        x, y, z, w = pose.rotation.quat
-        world = from_colmap(torch.tensor([w, x, y, z]), torch.tensor(pose.translation))
-        k = torch.from_numpy(camera.calibration_matrix())
-        cameras.append(raytrans.Cameras(k, world, (camera.height, camera.width), lens))
-    frames = [Frame(folder / "images" / image.name) for image in images]
-    return Scene(raytrans.Cameras.stack(cameras), frames, path=folder)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "undistort"), [("fox", False), ("milk", False), ("fox", True)])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("name", "undistort"), [("fox", False), ("fox", True)])
 def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
     files = sorted((real_data(name) / "images").iterdir(), key=lambda file: int(file.stem))[:16]
     (tmp_path / "in").mkdir()
@@ -192,7 +195,7 @@ def test_real_photographs_are_posed(real_data, tmp_path, name, undistort):
     assert run(tmp_path / "in", "--out", tmp_path / "out", "--threads", 1, "--json", report, *flags) == 0
     values = json.loads(report.read_text())
     assert values["registered"] >= 14 and values["mean_reprojection_error"] < 1
-    done = inspect_scene(opened(tmp_path / "out"))
+    done = inspect_scene(raytrans.open_scene(tmp_path / "out"))
     assert done.usable and done.score.median < 1, done.verdict
 
 
@@ -202,3 +205,27 @@ def test_a_lens_that_left_its_focal_length_is_none():
     wild = [657.3, 651.8, 320, 240, -0.0099, 0.84, 7e-4, -4.6e-3]
     assert not ran_away(good, 490.0) and ran_away(good, 470.0) and ran_away(wild, 511.6)
     assert ran_away([500.0, 500.0, 320, 240, -1.2, 0, 0, 0], 500.0)
+
+
+@pytest.mark.parametrize(("count", "refined"), [(10, True), (6, False)])
+def test_lenses_shared_by_many_photographs_are_refined(count, refined):
+    """Points seen through fx 510, fy 500, k1 -0.1, k2 0.03, p1 1e-3, p2 -1e-3 by pycolmap's own camera model."""
+    pycolmap = pytest.importorskip("pycolmap")
+    true = [510.0, 500.0, 320.0, 240.0, -0.1, 0.03, 1e-3, -1e-3]
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, count
+    options.num_points3D, options.camera_width, options.camera_height = 300, 640, 480
+    options.camera_model_id, options.camera_params = pycolmap.CameraModelId.OPENCV, true
+    pycolmap.set_random_seed(0)
+    model = pycolmap.synthesize_dataset(options)
+    [camera] = model.cameras.values()
+    camera.model, camera.params = pycolmap.CameraModelId.SIMPLE_RADIAL, [505.0, 320.0, 240.0, -0.08]
+    done = refined_lenses(model)
+    [found] = done.cameras.values()
+    if refined:
+        assert found.model.name == "OPENCV"
+        np.testing.assert_allclose(found.params[:2], true[:2], rtol=2e-3)
+        np.testing.assert_allclose(found.params[4:], true[4:], atol=5e-3)
+        assert camera.model.name == "SIMPLE_RADIAL"  # the model that was handed in stays as it was
+    else:
+        assert found.model.name == "SIMPLE_RADIAL" and found.params.tolist() == [505.0, 320.0, 240.0, -0.08]

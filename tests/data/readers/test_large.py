@@ -60,13 +60,25 @@ def write_frames(folder, count):
         (folder / f"frame-{i:06d}.pose.txt").write_text(text)
 
 
+def write_colmap(folder, count):
+    (folder / "images").mkdir(parents=True)
+    (folder / "sparse" / "0").mkdir(parents=True)
+    picture = undecodable()
+    for i in range(count):
+        (folder / "images" / f"{i:05d}.png").write_bytes(picture)
+    lines = [f"{i + 1} 1 0 0 0 {i} 0 0 1 {i:05d}.png\n{'2 1 -1 ' * 20}\n" for i in range(count)]
+    (folder / "sparse" / "0" / "images.txt").write_text("".join(lines))
+    (folder / "sparse" / "0" / "cameras.txt").write_text("1 PINHOLE 4 3 5 5 2 1.5\n")
+    (folder / "sparse" / "0" / "points3D.txt").write_text("")
+
+
 def measured(folder):
     run = [sys.executable, "-c", MEASURE, str(folder)]
     return json.loads(subprocess.run(run, capture_output=True, text=True, check=True, env=os.environ).stdout)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("write", [write_transforms, write_frames])
+@pytest.mark.parametrize("write", [write_transforms, write_frames, write_colmap])
 def test_5000_images_open_in_seconds_within_50_mb_of_500(tmp_path, write):
     for count in (500, 5000):
         write(tmp_path / str(count), count)
@@ -77,7 +89,7 @@ def test_5000_images_open_in_seconds_within_50_mb_of_500(tmp_path, write):
     assert seconds < 20 and mb - few_mb < 50
 
 
-@pytest.mark.parametrize("write", [write_transforms, write_frames])
+@pytest.mark.parametrize("write", [write_transforms, write_frames, write_colmap])
 def test_opening_decodes_no_picture(tmp_path, write):
     write(tmp_path / "scene", 20)
     scene = open_scene(tmp_path / "scene")
