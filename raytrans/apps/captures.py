@@ -6,7 +6,6 @@ from functools import lru_cache
 from torch import Tensor
 
 from raytrans.data.images import bounded_size, resize_nearest
-from raytrans.data.parallax import nearest_with_parallax
 from raytrans.data.scene import Scene
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -21,13 +20,10 @@ def evenly_spaced(count: int, wanted: int | None) -> list[int]:
 
 
 class Capture:
-    """A scene at `max_size` with `count` source views for every rendering, never one that is held out.
+    """A scene at `max_size` with `count` source views for every rendering, never one that is held out."""
 
-    wide: sources by `nearest_with_parallax` instead of the nearest.
-    """
-
-    def __init__(self, scene: Scene, count: int, max_size: int, wide: bool = False):
-        self.scene, self.count, self.max_size, self.wide = scene, count, max_size, wide
+    def __init__(self, scene: Scene, count: int, max_size: int):
+        self.scene, self.count, self.max_size = scene, count, max_size
         self.load = lru_cache(KEPT_IMAGES)(self._load)
 
     def _load(self, index: int) -> Views:
@@ -56,7 +52,7 @@ class Capture:
         return None if mask is None else resize_nearest(mask, camera.height, camera.width)
 
     def sources(self, camera: Cameras, own: int | None = None) -> list[int]:
-        """Indices of the training views chosen for `camera`, in order of index, without the view `own` itself."""
+        """Indices of the training views nearest to `camera`, in order of index, without the view `own` itself."""
         usable = set(self.scene.split("train")) - {own}
         if not usable:
             of = "" if own is None else f" view {own}"
@@ -65,8 +61,6 @@ class Capture:
             wayout = "; open the folder of the scene, not the file of one split" if held == len(self.scene) else ""
             raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts}){wayout}")
         exclude = [i for i in range(len(self.scene)) if i not in usable]
-        if self.wide:
-            return sorted(nearest_with_parallax(self.scene.cameras, camera, self.count, exclude))
         return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
 
     def views(self, indices: Sequence[int]) -> Views:

@@ -169,13 +169,6 @@ def add_source_arguments(parser: ArgumentParser, max_size: int) -> None:
     parser.add_argument("--max-size", type=positive_int, default=max_size, metavar="P", help=text)
 
 
-def add_wide_argument(parser: ArgumentParser) -> None:
-    """`--wide`: sources far enough apart to see depth."""
-    text = "where the nearest views lie too close together to see depth, as in a video, take sources farther apart: "
-    text += "better depth, slightly worse colours"
-    parser.add_argument("--wide", action="store_true", help=text)
-
-
 def load_model(arguments: Namespace) -> Renderer:
     """The model that `--checkpoint` and `--device` name; ValueError where a GPU is asked for and there is none."""
     device = arguments.device

@@ -76,7 +76,6 @@ def parser() -> ArgumentParser:
     text = "the dataparser_transforms.json of a camera path (default: the one beside it)"
     out.add_argument("--dataparser-transforms", type=Path, metavar="FILE", help=text)
     cli.add_source_arguments(out, max_size=400)
-    cli.add_wide_argument(out)
     text = "number of frames of a path (default: 48)"
     out.add_argument("--frames", type=cli.positive_int, default=48, metavar="N", help=text)
     text = "frames per second of the video (default: 24 along a path, 2 between views, fewer where they are few)"
@@ -93,7 +92,7 @@ def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
-    capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size, arguments.wide)
+    capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     targets, rate = chosen_targets(capture, arguments.views, arguments.frames, arguments.dataparser_transforms)
     check_outputs(arguments, capture.scene, len(targets))
     plan = planned(capture, targets)
@@ -123,7 +122,6 @@ def main(arguments: Namespace) -> int:
         "seed": arguments.seed,
         "scene": str(arguments.scene),
         "max_size": arguments.max_size,
-        "wide": arguments.wide,
         "precision": arguments.precision,
         "fps": arguments.fps or rate,
         "views": rows,

@@ -16,7 +16,6 @@ KEPT = 2  # nearest views that stay: they show the colours best
 WIDER = 3  # times the count: of so many nearest views it is asked what they look at
 GROWTH = 1.25  # of the number of views that the choice is made from, until they lie far enough apart
 EXPLAINED = 0.5  # of the mean square between axes and middle: 0.42 at most in captures of a place, chance leaves 0.6
-SAME_WAY = 0.5  # of half the field of view: axes that differ by less see the same, however far it is
 
 
 def nearest_with_parallax(cameras: Cameras, camera: Cameras, count: int, exclude: Iterable[int] = ()) -> list[int]:
@@ -25,9 +24,8 @@ def nearest_with_parallax(cameras: Cameras, camera: Cameras, count: int, exclude
     Let b be the median distance between the chosen centres and z the depth that the nearest 3 count views look at: the
     harmonic middle of near and far where `camera` has them, else where the axes meet. As long as the parallax b / z is
     below 6 pixels (at least 1/30, at most 1/10), the choice is made from 1.25 times as many of the nearest views: the
-    first two, then always the one farthest from those chosen. Axes that meet nowhere say nothing of z; there it is made
-    once, from those of the 3 count that look the same way. Independent of world frame, scale and order, as `nearest`
-    is, but not of the size of the pictures.
+    first two, then always the one farthest from those chosen. Axes that meet nowhere say nothing of z: there the
+    nearest are taken. Independent of world frame, scale and order, as `nearest` is, not of the size of the pictures.
     """
     exclude = list(exclude)
     order = nearest(cameras, camera, len(cameras), exclude)
@@ -36,8 +34,7 @@ def nearest_with_parallax(cameras: Cameras, camera: Cameras, count: int, exclude
         return chosen
     depth = looked_at(cameras[around], camera)
     if depth is None:
-        alike = [i for i in around if looks_alike(cameras[i], camera)]
-        return farthest_apart(cameras, alike, count) if len(alike) > count else chosen
+        return chosen
     focal = float((camera.intrinsics[0, 0] * camera.intrinsics[1, 1]).sqrt())
     needed, pool = depth * min(max(PIXELS / focal, LEAST), MOST), float(count)
     while spacing(cameras[chosen]) < needed and pool < len(order):
@@ -64,12 +61,6 @@ def looked_at(cameras: Cameras, camera: Cameras) -> float | None:
 def _missed(cameras: Cameras, point: Float[Tensor, "3"]) -> float:
     """Mean square of the distances between a point and the optical axes."""
     return float(torch.linalg.cross(point - cameras.centers, cameras.forward).square().sum(-1).mean())
-
-
-def looks_alike(one: Cameras, other: Cameras) -> bool:
-    """Whether the axes of two cameras differ by less than a quarter of the field of view of the second one."""
-    half = torch.atan(0.5 * (other.height * other.width) ** 0.5 / other.intrinsics[0, 0])
-    return bool(one.forward @ other.forward > torch.cos(SAME_WAY * half))
 
 
 def spacing(cameras: Cameras) -> float:

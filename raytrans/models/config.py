@@ -25,7 +25,7 @@ class ModelConfig:
     volume: int = 4
     planes: int = 48
     coarse: int = 64
-    fine: int = 20
+    fine: int = 16
     hidden: int = 32
     heads: int = 4
     view_layers: int = 1

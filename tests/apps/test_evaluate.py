@@ -10,15 +10,10 @@ import torch
 import raytrans
 from raytrans.apps import cli
 from raytrans.apps import evaluate as app
-from raytrans.apps import render as render_app
-from raytrans.apps.captures import Capture
 from raytrans.apps.evaluate import PROTOCOLS, Case, Scores
 from raytrans.data.generate import generated_scene
 from raytrans.data.images import read_image
-from raytrans.data.parallax import nearest_with_parallax
-from raytrans.data.selection import nearest
 from raytrans.export.files import write_depth_png, write_png, write_transforms
-from raytrans.geometry.paths import orbit
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
@@ -79,21 +74,6 @@ def test_some_of_the_held_out_views(place, tmp_path):
     assert run(place, "--views", "1", "--json", str(tmp_path / "numbers.json")) == 0
     (one,) = json.loads((tmp_path / "numbers.json").read_text())["scenes"]
     assert [row["view"] for row in one["views"]] == ["0"]
-
-
-def test_wide_sources_are_those_with_parallax(tmp_path):
-    cameras = orbit(generated_scene(11, "easy", (24, 30), COUNT).cameras, 400)[:60]
-    for i in range(60):
-        write_png(tmp_path / f"images/{i}.png", torch.rand(24, 30, 3))
-    write_transforms(tmp_path / "transforms.json", cameras, [f"images/{i}.png" for i in range(60)])
-    scene = raytrans.open_scene(tmp_path)
-    plain, wide = (Capture(scene, 4, 30, wide).sources(scene.cameras[24], 24) for wide in (False, True))
-    held_out = set(range(0, 60, 8))
-    assert plain == sorted(nearest(scene.cameras, scene.cameras[24], 4, held_out))
-    assert wide == sorted(nearest_with_parallax(scene.cameras, scene.cameras[24], 4, held_out)) != plain
-    for command in (app, render_app):
-        extra = ["--out", "x"] if command is render_app else []
-        assert [command.parser().parse_args([str(tmp_path), *extra, *more]).wide for more in ([], ["--wide"])] == [0, 1]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

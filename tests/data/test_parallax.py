@@ -63,12 +63,9 @@ def test_larger_pictures_need_less():
     assert wide < 0.8 * coarse
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_shaken_camera_is_given_the_widest_of_its_near_views(seed):
-    cameras = shaken(seed=seed)
-    plain, wide = nearest(cameras, cameras[20], 6, [20]), nearest_with_parallax(cameras, cameras[20], 6, [20])
-    assert spacing(cameras, wide) > 1.25 * spacing(cameras, plain)
-    assert set(wide) <= set(nearest(cameras, cameras[20], 18, [20])) and wide[:2] == plain[:2]
+def test_where_axes_meet_nowhere_the_nearest_are_taken():
+    cameras = shaken()
+    assert nearest_with_parallax(cameras, cameras[20], 6, [20]) == nearest(cameras, cameras[20], 6, [20])
 
 
 def test_axes_that_meet_by_chance_are_no_depth():
@@ -90,14 +87,6 @@ def test_near_and_far_say_how_far_apart():
     assert spacing(close, plain) > 0.06 * harmonic and nearest_with_parallax(close, close[20], 6, [20]) == plain
     wide = nearest_with_parallax(away, away[20], 6, [20])
     assert spacing(away, wide) > 0.06 * 10 * harmonic > 2 * spacing(away, plain)
-
-
-def test_a_camera_that_turns_on_the_spot_keeps_what_looks_the_same_way():
-    rng = np.random.default_rng(1)
-    turn = Rotation.from_euler("y", 10 * np.arange(36)[:, None], degrees=True).as_matrix()
-    cameras = rig(0.01 * rng.normal(size=(36, 3)), turn)
-    # a quarter of the field of view of 53 degrees: one view to either side is not enough for 6
-    assert nearest_with_parallax(cameras, cameras[0], 6, [0]) == nearest(cameras, cameras[0], 6, [0])
 
 
 RIGS = {"orbit": lambda: arc(200, 0.3), "shaken": shaken, "even": lambda: arc(24, 15)}
@@ -145,13 +134,6 @@ def test_real_captures_with_parallax_keep_their_sources(real_data, name):
     cameras = small(raytrans.open_scene(real_data(name)).cameras)
     for i in range(0, len(cameras), 5):
         assert nearest_with_parallax(cameras, cameras[i], 8, [i]) == nearest(cameras, cameras[i], 8, [i])
-
-
-def test_frames_of_a_video_are_taken_farther_apart(real_data):
-    cameras = small(raytrans.open_scene(real_data("kitchen_rgbd")).cameras)
-    for i in range(0, 50, 7):
-        chosen = nearest_with_parallax(cameras, cameras[i], 8, [i])
-        assert spacing(cameras, chosen) > 2 * spacing(cameras, nearest(cameras, cameras[i], 8, [i]))
 
 
 def small(cameras: Cameras) -> Cameras:

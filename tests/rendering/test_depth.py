@@ -91,7 +91,7 @@ def test_depth_of_neighbouring_frames_agrees_with_a_sensor(real_data):
         truth = resize_nearest(scene.depth(i), *depth.shape)
         both = truth.isfinite() & depth.isfinite()
         assert both.sum() > 0.5 * truth.isfinite().sum()
-        assert ((depth - truth).abs() / truth)[both].mean() < 0.3  # 0.59 from the nearest eight
+        assert ((depth - truth).abs() / truth)[both].mean() < 0.3
 
 
 @pytest.mark.parametrize(
