@@ -12,7 +12,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, TOOL_LINES = 400, 80, 8, 30
 
 MACHINE = re.compile(r"(?<![\w.}>])/(?:work|tmp|root|home|mnt|opt|Users)/\w")
 REGISTRY = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|download\.pytorch\.org|conda\.anaconda\.org)")
-UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b|@[A-Z]+@")
 
 
 def parameters(function: ast.FunctionDef) -> int:
@@ -111,6 +111,12 @@ def test_tools_are_thin():
 
 def test_classes_derive_from_nothing_of_ours():
     assert towers([file.read_text() for file in python_files("raytrans")]) == []
+
+
+def test_pages_are_finished():
+    pages = {name: UNFINISHED.findall(text) for name, text in tracked_texts().items() if name.endswith(".md")}
+    assert "README.md" in pages and not any(pages.values())
+    assert UNFINISHED.findall("see @NUM" + "BERS@") and not UNFINISHED.findall("me@example.org, a@B")
 
 
 def test_what_is_shared_names_no_machine():

@@ -91,6 +91,7 @@ def test_found_poses_are_the_given_ones_and_render_as_well(real_data, tmp_path, 
     in_mean = np.mean(rows, axis=0)
     print(f"{name}: PSNR with given, found poses {in_mean.round(2)}; {np.round(rows, 2).tolist()}")
     assert abs(in_mean[1] - in_mean[0]) < 0.3
+    assert max(abs(a - b) for a, b in rows) < 0.5
 
 
 def test_pose_errors_see_a_similarity_as_none_and_a_wrong_view_as_one():
