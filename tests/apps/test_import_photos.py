@@ -5,10 +5,13 @@ import math
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.distance import pdist
+from scipy.spatial.transform import Rotation
 
 import raytrans
 from raytrans.apps import cli, import_photos
@@ -178,6 +181,22 @@ def test_without_pycolmap_the_way_to_install_it_is_said(tmp_path, monkeypatch, c
     picture(tmp_path / "in", "a.jpg")
     assert run(tmp_path / "in", "--out", tmp_path / "out") == 2
     assert "pip install 'raytrans[photos]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("undistort", [False, True])
+def test_pictures_of_a_generated_scene_are_posed(tmp_path, undistort):
+    """Relative rotations, and distances up to one scale, are those that the pictures were drawn with."""
+    source = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
+    report, flags = tmp_path / "report.json", ["--undistort"] if undistort else []
+    assert run(source / "images", "--out", tmp_path / "out", "--threads", 1, "--json", report, *flags) == 0
+    assert json.loads(report.read_text())["registered"] == 16
+    exact, found = (raytrans.open_scene(folder).cameras for folder in (source, tmp_path / "out"))
+    (r, c), (s, d) = ((x.world_from_camera[:, :3, :3].numpy(), x.centers.numpy()) for x in (exact, found))
+    difference = np.swapaxes(r[0].T @ r, 1, 2) @ (s[0].T @ s)
+    assert np.degrees(Rotation.from_matrix(difference).magnitude()).max() < 2.5
+    ratio = pdist(d) / pdist(c)
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.12
+    assert math.isclose(found.intrinsics[0, 0, 0], exact.intrinsics[0, 0, 0], rel_tol=0.05)
 
 
 @pytest.mark.slow
