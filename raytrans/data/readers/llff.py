@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from raytrans.data.images import read_npy
-from raytrans.data.readers.shots import Shot, files_in, finite, rescaled, rigid_of, scene_of, sized
+from raytrans.data.readers.shots import Shot, files_in, finite, rigid_of, scene_of, sized
+from raytrans.data.readers.sizes import rescaled
 from raytrans.data.scene import Frame, Scene
 
 NAME = "poses_bounds.npy"

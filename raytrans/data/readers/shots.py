@@ -160,11 +160,6 @@ def sized(image: Path, stated: tuple[int, int] | None = None) -> tuple[tuple[int
     raise ValueError(f"{image}: expected height and width {stated} or the same aspect, got {upright}")
 
 
-def rescaled(intrinsics: np.ndarray, stated: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    """Intrinsics stated for one (height, width) in pixels of another, by the exact ratio of each axis."""
-    return np.diag([size[1] / stated[1], size[0] / stated[0], 1.0]) @ intrinsics
-
-
 def tell_left_out(path: Path, names: Sequence[str], total: int, why: str) -> None:
     """Warn of views that are left out; ValueError where that is all of them."""
     if names and len(names) == total:
