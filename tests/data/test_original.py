@@ -75,7 +75,7 @@ def test_any_similarity_is_undone(tmp_path):
     transform = np.hstack([3.0 * turn, [[5.0], [-7.0], [2.0]]]).tolist()
     frame = {"transform_matrix": stored_pose(transform, 0.5)}
     meta = {"applied_transform": transform, "applied_scale": 0.5, "ply_file_path": "cloud.ply"}
-    stored = 0.5 * (np.array(transform) @ [*POINT, 1.0])
+    stored = np.array(transform) @ [*POINT, 1.0]
     (tmp_path / "cloud.ply").write_text(
         "ply\nformat ascii 1.0\nelement vertex 1\nproperty double x\nproperty double y\nproperty double z\nend_header\n"
         + " ".join(map(repr, stored.tolist()))
@@ -85,6 +85,10 @@ def test_any_similarity_is_undone(tmp_path):
     points = scene.sparse_points()
     assert np.allclose(points.xyz, [POINT]) and points.rgb.tolist() == [[128] * 3]
     assert scene.sparse_depth(0) is None
+    # nerfstudio trains on s c for a centre c and on s applied_scale p for a point p (orientation and centring off)
+    trained = {"center": 0.7 * np.array(stored_pose(transform, 0.5))[:3, 3], "point": 0.7 * 0.5 * stored}
+    away = np.linalg.norm(trained["point"] - trained["center"]) / (0.7 * 0.5 * 3.0)
+    assert np.linalg.norm(points.xyz[0] - scene.cameras[0].centers.numpy()) == pytest.approx(away)
 
 
 @pytest.mark.parametrize(
