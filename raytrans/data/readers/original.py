@@ -7,12 +7,15 @@ do not say so. Source: `colmap_to_json` and `_generate_dataparser_outputs` in `n
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from raytrans.data.points import SparsePoints
 
 TOLERANCE = 1e-3
+COLMAP_FOLDER = "colmap/sparse/0"
+UNSTATED = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]]  # (x, y, z) -> (y, x, -z)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ def original_of(transform: object, scale: object, path: object) -> Original | No
         return None
     rotation = matrix[:3, :3].T / own
     return Original(rotation, -rotation @ matrix[:3, 3] / own, 1.0 / (own * number), 1.0 / own)
+
+
+def assumed_transform(path: Path) -> list[list[int]] | None:
+    """What nerfstudio takes for the `applied_transform` that a `transforms.json` beside its COLMAP model leaves out."""
+    return UNSTATED if path.name == "transforms.json" and (path.parent / COLMAP_FOLDER).exists() else None
 
 
 def _matrix(value: object, path: object) -> np.ndarray:

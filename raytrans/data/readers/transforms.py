@@ -20,7 +20,7 @@ from raytrans.data.images import WHITE
 from raytrans.data.ply import read_ply
 from raytrans.data.points import SparsePoints
 from raytrans.data.readers.listed import ListedFiles, normal
-from raytrans.data.readers.original import original_of
+from raytrans.data.readers.original import assumed_transform, original_of
 from raytrans.data.readers.sizes import pixel_size, rescaled
 from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
@@ -132,7 +132,8 @@ class _Transforms:
         self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)))
         named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
-        self.original = original_of(meta.get("applied_transform"), meta.get("applied_scale"), path)
+        applied = meta["applied_transform"] if "applied_transform" in meta else assumed_transform(path)
+        self.original = original_of(applied, meta.get("applied_scale"), path)
         self.unit = 1.0 if self.original is None else self.original.scale
         self.cloud = self._extra(meta.get("ply_file_path"), str(path), "ply_file_path")
 
