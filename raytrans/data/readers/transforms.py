@@ -32,8 +32,8 @@ SINGLE = "transforms.json"
 SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
-FISHEYE = ("OPENCV_FISHEYE",)
-LENSES = {"FULL_OPENCV": "rational", "OPENCV_FISHEYE": "fisheye"}  # all others: opencv
+FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+LENSES = {"FULL_OPENCV": "rational", **dict.fromkeys(FISHEYE, "fisheye")}  # all others: opencv
 MILLIMETRE = 1e-3  # nerfstudio's unit of stored depth
 NAMED_BACKGROUNDS = {"white": WHITE, "black": (0.0, 0.0, 0.0)}
 UNSUPPORTED = ("equirectangular", "latlong", "ftheta_p0")
@@ -320,9 +320,10 @@ class _Values:
         # instant-ngp takes its flag for a lens only where the file gives coefficients
         bent = self.get("is_fisheye") and any(self.number(key) for key in COEFFICIENTS["fisheye"])
         name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if bent else "OPENCV")).upper()
-        if name not in PERSPECTIVE + FISHEYE or any(self.get(key) for key in UNSUPPORTED):
+        other = next((key for key in UNSUPPORTED if self.get(key)), None if name in PERSPECTIVE + FISHEYE else name)
+        if other:
             known = ", ".join(PERSPECTIVE + FISHEYE)
-            raise ValueError(f"{self.label}: expected a camera_model of {known}; got {name} or a panorama")
+            raise ValueError(f"{self.label}: expected a camera_model of {known}; got {other}")
         model = LENSES.get(name, "opencv")
         for key in {"k4", "k5", "k6", "p1", "p2"} - set(COEFFICIENTS[model]):
             if self.number(key):
