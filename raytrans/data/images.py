@@ -224,13 +224,18 @@ def resample_nearest(image: Tensor, grid: Sequence[Sequence[float]], height: int
     return torch.where(inside, values, torch.nan)
 
 
+def numpy_reason(error: Exception) -> str:
+    """Why numpy cannot read a file, without its advice to unpickle what is no file of its own."""
+    return "it is no file of numpy's, or holds pickled objects" if "pickle" in str(error) else str(error)
+
+
 def read_npy(path: Path) -> np.ndarray:
     """Array of a .npy file, never unpickled. Raises ValueError naming one that is missing, cut or something else."""
     try:
         with open(path, "rb") as file:
             values = np.load(file, allow_pickle=False)
     except NUMPY_ERRORS as error:
-        raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
+        raise ValueError(f"{path}: cannot be read as a .npy array ({numpy_reason(error)})") from None
     if not isinstance(values, np.ndarray):
         raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")
     return values

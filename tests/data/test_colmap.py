@@ -198,6 +198,43 @@ def test_whole_images_are_preferred_to_small_ones(tmp_path):
     assert open_scene(tmp_path).cameras[0].width == 20
 
 
+@pytest.mark.parametrize("place", ["sparse/0", "sparse", "colmap/sparse/0"])
+def test_a_folder_of_smaller_images_is_opened_by_its_path(tmp_path, place):
+    made = capture(tmp_path, model="PINHOLE", place=place)
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "images_4" / name, (10, 8))  # 30 / 4 is rounded up
+    scene = open_scene(tmp_path / "images_4")
+    assert [frame.image for frame in scene.frames] == [tmp_path / "images_4" / name for name in ("a.png", "b.png")]
+    point = np.array([0.2, -0.1, 0.3])
+    expected = made.images[1].project_point(point) * [10 / 40, 8 / 30]
+    assert np.allclose(scene.cameras[0].project(torch.from_numpy(point))[0], expected, atol=1e-9)
+    assert open_scene(tmp_path / "images").cameras[0].width == 40
+    assert scene.path == open_scene(tmp_path).path
+
+
+def test_a_capture_may_be_called_images(tmp_path):
+    capture(tmp_path / "images", images="images_2")
+    assert open_scene(tmp_path / "images").path == tmp_path / "images"
+
+
+def test_an_empty_folder_of_images_is_named(tmp_path):
+    capture(tmp_path)
+    (tmp_path / "images_4").mkdir()
+    with pytest.raises(ValueError, match=r"none of its 2 images exists; looked for a\.png first, in .*/images_4$"):
+        open_scene(tmp_path / "images_4")
+
+
+def test_the_folder_that_holds_most_images_is_taken(tmp_path, caplog):
+    capture(tmp_path, names=("a.png", "b.png", "c.png"))
+    for name in ("b.png", "c.png"):
+        (tmp_path / "images" / name).unlink()
+        picture(tmp_path / "images_2" / name, (20, 15))
+    with caplog.at_level(logging.WARNING):
+        scene = open_scene(tmp_path)
+    assert [frame.image.parent.name for frame in scene.frames] == ["images_2"] * 2
+    assert "1 of 3 images do not exist" in caplog.text and "first: a.png" in caplog.text
+
+
 def test_missing_images_are_left_out_with_one_warning(tmp_path, caplog):
     capture(tmp_path, names=("a.png", "b.png", "c.png"))
     (tmp_path / "images" / "b.png").unlink()

@@ -75,7 +75,7 @@ def test_any_similarity_is_undone(tmp_path):
     transform = np.hstack([3.0 * turn, [[5.0], [-7.0], [2.0]]]).tolist()
     frame = {"transform_matrix": stored_pose(transform, 0.5)}
     meta = {"applied_transform": transform, "applied_scale": 0.5, "ply_file_path": "cloud.ply"}
-    stored = 0.5 * (np.array(transform) @ [*POINT, 1.0])
+    stored = np.array(transform) @ [*POINT, 1.0]
     (tmp_path / "cloud.ply").write_text(
         "ply\nformat ascii 1.0\nelement vertex 1\nproperty double x\nproperty double y\nproperty double z\nend_header\n"
         + " ".join(map(repr, stored.tolist()))
@@ -85,6 +85,10 @@ def test_any_similarity_is_undone(tmp_path):
     points = scene.sparse_points()
     assert np.allclose(points.xyz, [POINT]) and points.rgb.tolist() == [[128] * 3]
     assert scene.sparse_depth(0) is None
+    # nerfstudio trains on s c for a centre c and on s applied_scale p for a point p (orientation and centring off)
+    trained = {"center": 0.7 * np.array(stored_pose(transform, 0.5))[:3, 3], "point": 0.7 * 0.5 * stored}
+    away = np.linalg.norm(trained["point"] - trained["center"]) / (0.7 * 0.5 * 3.0)
+    assert np.linalg.norm(points.xyz[0] - scene.cameras[0].centers.numpy()) == pytest.approx(away)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +119,15 @@ def test_what_is_no_similarity_is_refused(tmp_path, key, value, words):
         ("OPENCV", "k1 k2 p1 p2"),
         ("FULL_OPENCV", "k1 k2 p1 p2 k3 k4 k5 k6"),
         ("OPENCV_FISHEYE", "k1 k2 k3 k4"),
+        ("SIMPLE_FISHEYE", ""),
+        ("FISHEYE", ""),
+        ("SIMPLE_RADIAL_FISHEYE", "k1"),
+        ("RADIAL_FISHEYE", "k1 k2"),
     ],
 )
 def test_every_camera_model_projects_as_pycolmap_does(tmp_path, model, names):
     values = {name: 0.3 * CURVE[name] for name in names.split()}
-    single = model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+    single = "SIMPLE" in model or "RADIAL" in model
     focal = {"fl_x": 35.0, "fl_y": 35.0 if single else 33.0}
     meta = {**focal, "camera_model": model, "applied_transform": SWAP, **values}
     camera = open_scene(write(tmp_path, **meta)).cameras[0]
@@ -127,6 +135,14 @@ def test_every_camera_model_projects_as_pycolmap_does(tmp_path, model, names):
     for point in np.random.default_rng(0).uniform(-1, 1, (20, 3)):
         pixel = camera.project(torch.from_numpy(point))[0]
         assert np.allclose(pixel, expected_pixel(model, parameters, point), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"), [({"camera_model": "FOV"}, "got FOV"), ({"equirectangular": True}, "got equirectangular")]
+)
+def test_other_lenses_are_named(tmp_path, meta, words):
+    with pytest.raises(ValueError, match=f"expected a camera_model of .*, SIMPLE_RADIAL_FISHEYE, .*; {words}$"):
+        open_scene(write(tmp_path, **meta))
 
 
 def cloud():

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from raytrans.data import open_scene
 from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
 
 # As nerfstudio's dataparser saves it: x' = s (A x + t), here a quarter turn about x, as for a y-up world.
@@ -121,3 +123,47 @@ def test_half_a_file_is_named(folder):
     file.write_text(file.read_text()[:100])
     with pytest.raises(ValueError, match="camera_path.json: not valid JSON"):
         read_camera_path(file)
+
+
+UNSTATED = [[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]]  # nerfstudio's, where colmap/sparse/0 lies beside the file
+STATED = [[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
+
+
+def trained_on(folder: Path, poses: list[np.ndarray], meta: dict, applied: list | None) -> None:
+    """The capture, and what nerfstudio saves after training: c' = s (T c), T' = T [A; 0 0 0 1], a path at the c'."""
+    turn = np.vstack([TRANSFORM["transform"], [0, 0, 0, 1]])
+    frames = [{"file_path": "a.png", "transform_matrix": pose.tolist()} for pose in poses]
+    Image.new("RGB", (8, 6)).save(folder / "a.png")
+    (folder / "transforms.json").write_text(json.dumps({"fl_x": 5.0, **meta, "frames": frames}))
+    saved = turn if applied is None else turn @ np.vstack([applied, [0, 0, 0, 1]])
+    content = {"transform": saved[:3].tolist(), "scale": TRANSFORM["scale"]}
+    (folder / "dataparser_transforms.json").write_text(json.dumps(content))
+    shots = []
+    for pose in poses:
+        trained = turn @ pose
+        trained[:3, 3] *= TRANSFORM["scale"]
+        shots.append({"camera_to_world": trained.ravel().tolist(), "fov": 50})
+    (folder / "camera_path.json").write_text(json.dumps({**PATH, "camera_path": shots}))
+
+
+@pytest.mark.parametrize(
+    ("meta", "model", "applied"),
+    [
+        ({}, True, UNSTATED),
+        ({}, False, None),
+        ({"applied_transform": STATED}, True, STATED),
+        ({"applied_transform": STATED}, False, STATED),
+    ],
+)
+def test_a_path_along_the_views_lies_in_the_frame_of_the_scene(tmp_path, meta, model, applied):
+    if model:
+        (tmp_path / "colmap/sparse/0").mkdir(parents=True)
+    turned = np.array([[0.0, -1, 0, 2.0], [1, 0, 0, -0.5], [0, 0, 1, 0.25], [0, 0, 0, 1]])
+    moved = np.array([[1.0, 0, 0, 0.3], [0, 0, -1, 1.5], [0, 1, 0, -4.0], [0, 0, 0, 1]])
+    trained_on(tmp_path, [turned, moved], meta, applied)
+    scene, path = open_scene(tmp_path), read_camera_path(tmp_path / "camera_path.json")
+    np.testing.assert_allclose(path.cameras.centers, scene.cameras.centers, atol=1e-9)
+    np.testing.assert_allclose(path.cameras.world_from_camera, scene.cameras.world_from_camera, atol=1e-9)
+    # and, as A is orthogonal, the reconstruction's centres are A^T of the stored ones
+    back = np.eye(3) if applied is None else np.array(applied)[:, :3].T
+    np.testing.assert_allclose(scene.cameras.centers, [back @ turned[:3, 3], back @ moved[:3, 3]], atol=1e-9)

@@ -19,6 +19,7 @@ READERS = {
     "a camera file ID.txt (RealEstate10K)": realestate,
 }
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts")
 
 
 def open_scene(path: str | Path) -> Scene:
@@ -40,7 +41,9 @@ def open_scene(path: str | Path) -> Scene:
 
 
 def _advice(path: Path) -> str:
-    """What to do about an archive, a folder of photographs without poses, or a reconstruction in another format."""
+    """What to do about an archive, a video, photographs without poses, or a reconstruction in another format."""
+    if path.is_file() and path.suffix.lower() in VIDEOS:
+        return "; this is a video: tools/import_photos.py finds the poses of its frames and writes a scene"
     if not path.is_dir():
         return "; this is an archive: unpack it and give the folder" if path.suffix.lower() in ARCHIVES else ""
     names = {child.name.lower() for child in path.iterdir()}

@@ -6,6 +6,7 @@ Source: colmap.github.io/format.html and colmap.github.io/cameras.html.
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 
 
 def found_in(path: Path) -> list[Path]:
-    """Folders of the models that `path` (a capture, a model, or a file of one) holds; empty where there are none."""
+    """Folders of the models that `path` (a capture, a model, or a file of one) holds; empty where there are none.
+
+    For an image folder of a capture, like `images_4`, the models of the capture and that folder.
+    """
     if path.is_file():
         names = {f"{part}{kind}" for part in PARTS for kind in (".bin", ".txt")}
         return [path.parent] if path.name in names and _is_model(path.parent) else []
@@ -53,6 +57,8 @@ def found_in(path: Path) -> list[Path]:
         inside = [folder for folder in inside if place != path or folder.name.isdigit()]
         if models := [folder for folder in (place, *inside) if _is_model(folder)]:
             return models
+    if path.is_dir() and re.fullmatch(r"images(_\d+)?", path.name) and (models := found_in(path.parent)):
+        return [*models, path]
     return []
 
 
@@ -65,11 +71,13 @@ def _is_model(folder: Path) -> bool:
 def read(files: list[Path]) -> Scene:
     """Scene of the model with most images; views sorted by name, images that do not exist left out with a warning.
 
-    Images lie in `images`, else in `images_2`, `images_4` or `images_8` with intrinsics scaled by the exact ratio of
-    each axis, beside the model or up to three folders above it. Pixels are taken as stored, as COLMAP takes them.
+    Images lie in `images`, `images_2`, `images_4` or `images_8`, beside the model or up to three folders above it: in
+    the first of those that hold most of them, or in the folder of `files` that is no model. Intrinsics are scaled by
+    the exact ratio of each axis. Pixels are taken as stored, as COLMAP takes them.
     Raises ValueError naming file and image or camera for what is cut, contradictory, or a lens that has no equal here.
     """
-    folder = _largest(files)
+    folder = _largest([file for file in files if _is_model(file)])
+    chosen = next((file for file in files if not _is_model(file)), None)
     camera_file, image_file = _part(folder, "cameras"), _part(folder, "images")
     cameras = files_of.read_cameras(camera_file)
     listed = sorted(files_of.read_images(image_file), key=lambda image: image.name)
@@ -78,7 +86,7 @@ def read(files: list[Path]) -> Scene:
             raise ValueError(
                 f"{image_file}: image {image.name}: expected a camera of {camera_file.name}, got id {image.camera}"
             )
-    root, paths = _located(folder, image_file, listed)
+    root, paths = _located(folder, chosen, image_file, listed)
     kept = [image for image in listed if image.name in paths]
     sizes = [_size(paths[image.name], image, cameras, image_file) for image in kept]
     ratios = [np.divide(size, cameras[image.camera].size)[::-1] for image, (size, _) in zip(kept, sizes, strict=True)]
@@ -117,30 +125,43 @@ def _part(folder: Path, part: str, needed: bool = True) -> Path | None:
     return None
 
 
-def _located(folder: Path, image_file: Path, listed: list[files_of.Image]) -> tuple[Path, dict[str, Path]]:
-    """Root of the capture, and the image files that exist by name, in the first folder that holds any of them."""
+def _located(
+    folder: Path, chosen: Path | None, image_file: Path, listed: list[files_of.Image]
+) -> tuple[Path, dict[str, Path]]:
+    """Root of the capture, and the image files that exist by name, in the chosen folder or the first with most."""
     folder = Path(os.path.abspath(folder))
     bases = [folder, *folder.parents][:4]
     places = [(base, base / name) for name in (*IMAGE_FOLDERS, "") for base in bases]
-    for base, place in places:
-        paths = (
-            {image.name: Path(os.path.normpath(place / normal(image.name))) for image in listed}
-            if place.is_dir()
-            else {}
+    if chosen is not None:
+        chosen = Path(os.path.abspath(chosen))
+        places = [(chosen.parent, chosen)]
+    root, place, there = bases[0], bases[0], {}
+    for base, candidate in places:
+        found = _existing(candidate, listed)
+        if len(found) > len(there):
+            root, place, there = base, candidate, found
+        if len(there) == len(listed):
+            return root, there
+    if not there:
+        above = f"{', '.join(IMAGE_FOLDERS)} of {bases[0]} and of the folders above it up to {bases[-1]}"
+        raise ValueError(
+            f"{image_file}: none of its {len(listed)} images exists; looked for {listed[0].name} first, in "
+            f"{above if chosen is None else chosen}"
         )
-        there = {name: path for name, path in paths.items() if path.is_file()}
-        if there:
-            if lost := [image.name for image in listed if image.name not in there]:
-                log.warning(
-                    "%s: %d of %d images do not exist in %s and are left out (first: %s)",
-                    image_file, len(lost), len(listed), place, lost[0],
-                )  # fmt: skip
-            return base, there
-    looked = ", ".join(IMAGE_FOLDERS)
-    raise ValueError(
-        f"{image_file}: none of its {len(listed)} images exists; looked for {listed[0].name} first, in {looked} of "
-        f"{bases[0]} and of the folders above it up to {bases[-1]}"
-    )
+    lost = [image.name for image in listed if image.name not in there]
+    log.warning(
+        "%s: %d of %d images do not exist in %s and are left out (first: %s)",
+        image_file, len(lost), len(listed), place, lost[0],
+    )  # fmt: skip
+    return root, there
+
+
+def _existing(place: Path, listed: list[files_of.Image]) -> dict[str, Path]:
+    """Those of the images that lie in a folder, by name."""
+    if not place.is_dir():
+        return {}
+    paths = {image.name: Path(os.path.normpath(place / normal(image.name))) for image in listed}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _size(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raytrans.data.images import NUMPY_ERRORS
+from raytrans.data.images import NUMPY_ERRORS, numpy_reason
 from raytrans.data.readers.shots import PIXEL_CENTER, Shot, files_in, finite, first_files, pinhole_of, scene_of, sized
 from raytrans.data.scene import Frame, Scene
 
@@ -52,7 +52,7 @@ def _matrices(path: Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if re.match(r"(world|scale)_mat_\d", key)}
     except (*NUMPY_ERRORS, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read as an .npz archive of numbers ({error})") from None
+        raise ValueError(f"{path}: cannot be read as an .npz archive of numbers ({numpy_reason(error)})") from None
 
 
 def _one_each(path: Path, folders: tuple[str, ...], count: int) -> list[Path]:

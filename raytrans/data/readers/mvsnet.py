@@ -102,10 +102,29 @@ def _check_pairs(root: Path, known: set[str]) -> None:
     path = next((file for file in (root / PAIRS, root / CAMERAS / PAIRS) if file.is_file()), None)
     if path is None:
         return
-    lines = [line.split() for line in text_of(path).splitlines() if line.strip()][1:]
-    named = {words[0] for words in lines[0::2]} | {word for words in lines[1::2] for word in words[1::2]}
-    if wrong := sorted(name for name in named if not name.isdecimal()):
-        raise ValueError(f"{path}: expected whole numbers of views, got {wrong[0][:60]!r}")
+    named = _paired(path)
     numbers = {int(name) for name in known if name.isdecimal()}
-    if lost := sorted(set(map(int, named)) - numbers):
+    if lost := sorted(named - numbers):
         log.warning("%s: %d of %d views have no camera or image (first: %d)", path, len(lost), len(named), lost[0])
+
+
+def _paired(path: Path) -> set[int]:
+    """Views of a `pair.txt`: how many there are, then for each its number and a line `n source score source score ...`.
+
+    Raises ValueError naming the file for another number of lines or of sources than it states.
+    """
+    lines = [line.split() for line in text_of(path).splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: expected the number of views, got an empty file")
+    named = [words[0] for words in lines[1::2]] + [word for words in lines[2::2] for word in words[1::2]]
+    counts = [lines[0][0], *(words[0] for words in lines[2::2])]
+    if wrong := sorted(name for name in named + counts if not name.isdecimal()):
+        raise ValueError(f"{path}: expected whole numbers of views, got {wrong[0][:60]!r}")
+    if len(lines) - 1 != 2 * int(counts[0]):
+        raise ValueError(f"{path}: expected two lines for each of {int(counts[0])} views, got {len(lines) - 1} lines")
+    for view, words in zip(lines[1::2], lines[2::2], strict=True):
+        if len(words) != 1 + 2 * int(words[0]):
+            raise ValueError(
+                f"{path}: view {view[0]}: expected {int(words[0])} sources and their scores, got {len(words) - 1} words"
+            )
+    return set(map(int, named))

@@ -1,17 +1,21 @@
 """The frame of the original reconstruction, which nerfstudio's `applied_transform` and `applied_scale` lead out of.
 
-Stored points are applied_scale * (A x + b), [A | b] being applied_transform and x a point of the reconstruction; for
-what COLMAP made, nerfstudio swaps axes: (x, y, z) -> (x, z, -y).
-Source: `colmap_to_json` and `nerfstudio_dataparser` of nerfstudio.
+Stored poses and depths are those of applied_scale * (A x + b), [A | b] being applied_transform and x a point of the
+reconstruction; the points of `ply_file_path` are A x + b, as nerfstudio multiplies them by applied_scale when it loads
+them, and poses not. For what COLMAP made, nerfstudio swaps axes: (x, y, z) -> (x, z, -y), or (y, x, -z) in files that
+do not say so. Source: `colmap_to_json` and `_generate_dataparser_outputs` in `nerfstudio_dataparser.py` of nerfstudio.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from raytrans.data.points import SparsePoints
 
 TOLERANCE = 1e-3
+COLMAP_FOLDER = "colmap/sparse/0"
+UNSTATED = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]]  # (x, y, z) -> (y, x, -z)
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Original:
     rotation: np.ndarray
     translation: np.ndarray
     scale: float
+    cloud_scale: float  # in place of `scale` for the points of `ply_file_path`
 
     def pose(self, world_from_camera: np.ndarray) -> np.ndarray:
         result = world_from_camera.copy()
@@ -32,7 +37,8 @@ class Original:
         return self.scale * xyz @ self.rotation.T + self.translation
 
     def sparse(self, points: SparsePoints) -> SparsePoints:
-        return SparsePoints(self.points(points.xyz), points.rgb)
+        """Points of `ply_file_path`, which are stored without applied_scale."""
+        return SparsePoints(self.cloud_scale * points.xyz @ self.rotation.T + self.translation, points.rgb)
 
 
 def original_of(transform: object, scale: object, path: object) -> Original | None:
@@ -50,7 +56,12 @@ def original_of(transform: object, scale: object, path: object) -> Original | No
     if np.array_equal(matrix, np.eye(4)) and number == 1:
         return None
     rotation = matrix[:3, :3].T / own
-    return Original(rotation, -rotation @ matrix[:3, 3] / own, 1.0 / (own * number))
+    return Original(rotation, -rotation @ matrix[:3, 3] / own, 1.0 / (own * number), 1.0 / own)
+
+
+def assumed_transform(path: Path) -> list[list[int]] | None:
+    """What nerfstudio takes for the `applied_transform` that a `transforms.json` beside its COLMAP model leaves out."""
+    return UNSTATED if path.name == "transforms.json" and (path.parent / COLMAP_FOLDER).exists() else None
 
 
 def _matrix(value: object, path: object) -> np.ndarray:

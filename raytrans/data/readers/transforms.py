@@ -20,7 +20,7 @@ from raytrans.data.images import WHITE
 from raytrans.data.ply import read_ply
 from raytrans.data.points import SparsePoints
 from raytrans.data.readers.listed import ListedFiles, normal
-from raytrans.data.readers.original import original_of
+from raytrans.data.readers.original import assumed_transform, original_of
 from raytrans.data.readers.sizes import pixel_size, rescaled
 from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
@@ -32,8 +32,8 @@ SINGLE = "transforms.json"
 SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
-FISHEYE = ("OPENCV_FISHEYE",)
-LENSES = {"FULL_OPENCV": "rational", "OPENCV_FISHEYE": "fisheye"}  # all others: opencv
+FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+LENSES = {"FULL_OPENCV": "rational", **dict.fromkeys(FISHEYE, "fisheye")}  # all others: opencv
 MILLIMETRE = 1e-3  # nerfstudio's unit of stored depth
 NAMED_BACKGROUNDS = {"white": WHITE, "black": (0.0, 0.0, 0.0)}
 UNSUPPORTED = ("equirectangular", "latlong", "ftheta_p0")
@@ -132,7 +132,8 @@ class _Transforms:
         self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)))
         named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
-        self.original = original_of(meta.get("applied_transform"), meta.get("applied_scale"), path)
+        applied = meta["applied_transform"] if "applied_transform" in meta else assumed_transform(path)
+        self.original = original_of(applied, meta.get("applied_scale"), path)
         self.unit = 1.0 if self.original is None else self.original.scale
         self.cloud = self._extra(meta.get("ply_file_path"), str(path), "ply_file_path")
 
@@ -319,9 +320,10 @@ class _Values:
         # instant-ngp takes its flag for a lens only where the file gives coefficients
         bent = self.get("is_fisheye") and any(self.number(key) for key in COEFFICIENTS["fisheye"])
         name = str(self.get("camera_model") or ("OPENCV_FISHEYE" if bent else "OPENCV")).upper()
-        if name not in PERSPECTIVE + FISHEYE or any(self.get(key) for key in UNSUPPORTED):
+        other = next((key for key in UNSUPPORTED if self.get(key)), None if name in PERSPECTIVE + FISHEYE else name)
+        if other:
             known = ", ".join(PERSPECTIVE + FISHEYE)
-            raise ValueError(f"{self.label}: expected a camera_model of {known}; got {name} or a panorama")
+            raise ValueError(f"{self.label}: expected a camera_model of {known}; got {other}")
         model = LENSES.get(name, "opencv")
         for key in {"k4", "k5", "k6", "p1", "p2"} - set(COEFFICIENTS[model]):
             if self.number(key):

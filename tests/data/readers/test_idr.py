@@ -104,3 +104,12 @@ def test_broken_archives_and_those_without_cameras_are_named(tmp_path, picture):
     np.savez(path, camera_mat_0=np.eye(4))
     with pytest.raises(ValueError, match="expected matrices world_mat_0, world_mat_1"):
         open_scene(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"PK", b"", b"no archive", b"PK\x03\x04", b"\x80\x04N."])
+def test_what_is_no_archive_is_told_without_advice_to_unpickle(tmp_path, picture, content):
+    path = write(tmp_path, picture, "cameras.npz") / "cameras.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cameras.npz: cannot be read as an .npz archive of numbers") as caught:
+        open_scene(tmp_path)
+    assert "allow_pickle" not in str(caught.value) and "\n" not in str(caught.value)

@@ -15,9 +15,9 @@ from raytrans.data import open_scene
 MEASURE = """
 import json, resource, sys, time
 from raytrans.data import open_scene
-start = time.perf_counter()
+start = time.process_time()
 scene = open_scene(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(json.dumps([len(scene), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 

@@ -101,6 +101,26 @@ def test_pairs_and_cameras_without_a_view_are_told(tmp_path, picture, warnings):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "expected the number of views, got an empty file"),
+        ("\n\n", "expected the number of views, got an empty file"),
+        ("2\n0\n", "expected two lines for each of 2 views, got 1 lines"),
+        ("3\n0\n1 1 2036.53\n1\n1 0 1052.87\n", "expected two lines for each of 3 views, got 4 lines"),
+        ("2\n0\n9 1 2036.53\n1\n1 0 1052.87\n", "view 0: expected 9 sources and their scores, got 2 words"),
+        ("two\n0\n0\n1\n0\n", "expected whole numbers of views, got 'two'"),
+    ],
+)
+def test_broken_pair_files_are_named(tmp_path, picture, warnings, text, message):
+    write(tmp_path, picture, names=("00000000", "00000001"))
+    (tmp_path / "pair.txt").write_text("2\n0\n1 1 2036.53\n1\n0\n")
+    assert len(open_scene(tmp_path)) == 2 and not warnings()
+    (tmp_path / "pair.txt").write_text(text)
+    with pytest.raises(ValueError, match=f"pair.txt: {message}$"):
+        open_scene(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("", "expected the words extrinsic and intrinsic"),
         (CAMERA.replace("0.0 0.0 0.0 1.0", ""), "extrinsic: expected 16 numbers, got 12"),
         (CAMERA.replace("0 0 1\n\n425 2.5\n", ""), "intrinsic: expected 9 numbers, got 6"),
