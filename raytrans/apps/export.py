@@ -34,7 +34,7 @@ def parser() -> ArgumentParser:
         "coloured point cloud with normals, or to a mesh. Everything is in the frame and the units of the poses. Depth "
         "is estimated from colours alone: depth files of the scene are not used.",
     )
-    out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its camera file")
+    out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     text = (
         "what to write, one or more: NAME.ply a point cloud, or a mesh where 'mesh' is in its name; NAME.glb a mesh; "
     )

@@ -61,7 +61,7 @@ def parser() -> ArgumentParser:
         "confidence/0000.npy (0 to 1), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) "
         "and summary.json. An earlier rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
-    out.add_argument("scene", metavar="SCENE", help="folder with a transforms.json, or the path of that file")
+    out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
     cli.add_checkpoint_argument(out)
     text = "what to render: the held-out views (default), all views, a path around the scene (orbit), before it "
