@@ -293,8 +293,9 @@ def remarks(rows: list[dict], values: dict) -> list[str]:
     """What the numbers and pictures should not be taken for."""
     tested = [row for row in rows if row["view"] is not None]
     views, nearest = [row["view"] for row in tested], [row["psnr_nearest"] for row in tested]
+    alone = max(len(row["sources"]) for row in rows) < 2  # what one source shows says nothing of the poses
     return [
         *advice.on_opacity([row["opacity"] for row in rows]),
         *advice.on_duplicates(views, nearest),
-        *advice.on_quality(values["psnr"], values["psnr_nearest"]),
+        *([] if alone else advice.on_quality(values["psnr"], values["psnr_nearest"])),
     ]

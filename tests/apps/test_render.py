@@ -287,4 +287,12 @@ def test_options_that_a_file_of_cameras_does_not_listen_to_are_refused(place, tm
 
 def test_one_source_is_warned_about(place, tmp_path, capsys):
     assert run(place, tmp_path, "--sources", "1", "--max-size", "12") == 0
-    assert "warning: depth cannot be found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warning: depth cannot be found" in said and "axes" not in said
+
+
+def test_poses_are_doubted_from_two_sources_on():
+    values = {"psnr": 19.0, "psnr_nearest": 20.0}
+    for sources, doubts in (([1], 0), ([1, 2], 1)):
+        row = {"view": 0, "psnr_nearest": 20.0, "opacity": 1.0, "sources": sources}
+        assert sum("axes of the poses" in line for line in app.remarks([row], values)) == doubts
