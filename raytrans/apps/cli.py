@@ -19,6 +19,7 @@ from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load
 
+SCENE = "folder of a scene, or the path of its camera file"
 MISTAKE, INTERRUPTED = 2, 130
 
 

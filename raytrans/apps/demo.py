@@ -33,7 +33,7 @@ def parser() -> ArgumentParser:
     )
     text = "folder to write to (default: out/demo)"
     out.add_argument("--out", type=cli.output_folder, default=Path("out/demo"), metavar="DIR", help=text)
-    text = "folder of a scene with a transforms.json (default: a scene of the repository)"
+    text = f"{cli.SCENE} (default: a scene of the repository)"
     out.add_argument("--scene", type=Path, default=SHIPPED, metavar="SCENE", help=text)
     cli.add_checkpoint_argument(out)
     cli.add_json_argument(out)

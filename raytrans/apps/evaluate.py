@@ -102,7 +102,7 @@ def parser() -> ArgumentParser:
         "is known: AbsRel, SqRel, RMSE (in its units), RMSE log, delta < 1.25, 1.25^2, 1.25^3 over predicted pixels, "
         "means over the views, as they are and with every view scaled by the ratio of medians.",
     )
-    text = "folder of a scene, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth)"
+    text = f"{cli.SCENE}, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth)"
     out.add_argument("scenes", nargs="+", metavar="SCENE", help=text)
     text = (
         "I/I: as given (default); I/SE3: cameras in a random world frame; I/roll: sources rolled by quarter turns with "

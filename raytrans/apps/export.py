@@ -1,7 +1,7 @@
 """Take depth maps, a coloured point cloud or a mesh out of a captured scene, in the frame and units of its poses."""
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +31,10 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="export",
         description="Depth of every view of a scene, rendered from the others; what other views confirm is fused to a "
-        "coloured point cloud with normals, or to a mesh. Everything is in the frame and the units of the poses.",
+        "coloured point cloud with normals, or to a mesh. Everything is in the frame and the units of the poses. Depth "
+        "is estimated from colours alone: depth files of the scene are not used.",
     )
-    out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its file of cameras")
+    out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     text = (
         "what to write, one or more: NAME.ply a point cloud, or a mesh where 'mesh' is in its name; NAME.glb a mesh; "
     )
@@ -43,7 +44,7 @@ def parser() -> ArgumentParser:
     out.add_argument("--views", type=cli.positive_int, metavar="N", help=text)
     text = "least confidence of a pixel, from 0 to 1 (default: 0.5)"
     out.add_argument("--confidence", type=cli.positive_float, default=0.5, metavar="C", help=text)
-    text = "how many other views have to confirm a depth (default: 2)"
+    text = f"how many other views, of the nearest {Agreement.compared}, have to confirm a depth (default: 2)"
     out.add_argument("--agree", type=cli.positive_int, default=Agreement.views, metavar="N", help=text)
     text = "relative difference of depths that agree (default: 0.02)"
     out.add_argument("--tolerance", type=cli.positive_float, default=Agreement.depth, metavar="T", help=text)
@@ -63,7 +64,8 @@ def main(arguments: Namespace) -> int:
     kinds = {path: kind_of(path) for path in arguments.out}
     check_outputs(arguments, capture, kinds, len(chosen))
     model = cli.load_model(arguments)
-    cli.say(f"{capture.scene.path}: depth of {len(chosen)} views, each from up to {arguments.sources} others")
+    what = f"depth of {len(chosen)} view{'s'[: len(chosen) > 1]}"
+    cli.say(f"{capture.scene.path}: {what}, each from up to {arguments.sources} others")
     folders = [path for path, kind in kinds.items() if kind == "depths"]
     maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint)
     cli.warn(advice.on_sources(capture, sources))
@@ -94,18 +96,27 @@ def kind_of(path: Path) -> str:
 
 
 def check_outputs(arguments: Namespace, capture: Capture, kinds: dict[Path, str], count: int) -> None:
-    """Refuse outputs that would write over the scene, before the work; ValueError for too few views too."""
+    """Refuse what cannot succeed before the work, and outputs that would write over the scene or each other."""
     if arguments.confidence > 1:
         raise ValueError(f"--confidence: expected a number from 0 to 1, got {arguments.confidence}")
     if len(capture.scene) < 2:
         raise ValueError(f"{capture.scene.path}: expected at least two views, each rendered from the others, got one")
+    most = min(Agreement.compared, count - 1)
+    if arguments.agree > most and set(kinds.values()) != {"depths"}:
+        raise ValueError(f"--agree: expected at most {most}, as so many views can confirm one, got {arguments.agree}")
+    if len({path.expanduser().resolve() for path in arguments.out}) < len(arguments.out):
+        raise ValueError(f"--out: expected different names, got {' '.join(map(str, arguments.out))}")
     files = outputs.scene_files(capture.scene, Path(arguments.scene))
     outputs.check_file("--json", arguments.json, files)
     for path, kind in kinds.items():
+        try:
+            place = (cli.output_folder if kind == "depths" else cli.output_file)(str(path))
+        except ArgumentTypeError as error:  # argparse turns these into a line only while it parses
+            raise ValueError(f"--out: {error}") from None
         if kind == "depths":
-            outputs.check_folder(cli.output_folder(str(path)), files, count)
+            outputs.check_folder(place, files, count)
         else:
-            outputs.check_file("--out", cli.output_file(str(path)), files)
+            outputs.check_file("--out", place, files)
 
 
 def estimated(

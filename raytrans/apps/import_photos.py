@@ -12,6 +12,7 @@ from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
+RATE = 2.0  # frames per second
 ADVICE = (
     "few images were registered: take more photographs between those that are far apart, each sharing most of what it "
     "shows with its neighbours; leave out blurred ones; step sideways instead of turning on the spot; for a video "
@@ -30,7 +31,7 @@ def parser() -> ArgumentParser:
     out.add_argument("photos", type=Path, metavar="IN", help="folder of photographs, or a video file")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="new or empty folder")
     text = "frames per second taken from a video, the sharpest of each interval (default: 2)"
-    out.add_argument("--rate", type=cli.positive_float, default=2.0, metavar="R", help=text)
+    out.add_argument("--rate", type=cli.positive_float, metavar="R", help=text)
     text = "long side in pixels at which features are found; images are written whole (default: 1600)"
     out.add_argument("--max-size", type=cli.positive_int, default=1600, metavar="P", help=text)
     text = "COLMAP's lens model (default: SIMPLE_RADIAL, refined to OPENCV where 8 or more photographs share a lens)"
@@ -46,11 +47,13 @@ def main(arguments: Namespace) -> int:
     """Import as the command line says; the exit status."""
     start, out = time.monotonic(), arguments.out
     check_folders(arguments.photos, out)
+    if arguments.rate is not None and arguments.photos.is_dir():
+        raise ValueError(f"--rate: expected a video to take frames from, got the folder {arguments.photos}")
     require_pycolmap()
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unfinished-", dir=out) as name:
         work = Path(name)
-        photos = gather(arguments.photos, work / "images", arguments.rate)
+        photos = gather(arguments.photos, work / "images", arguments.rate or RATE)
         if len(photos) < 3:
             raise ValueError(f"{arguments.photos}: expected at least 3 photographs, got {len(photos)}")
         cli.say(f"{arguments.photos}: {len(photos)} images")

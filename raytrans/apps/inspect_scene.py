@@ -24,7 +24,7 @@ def parser() -> ArgumentParser:
         f"{PAGE} and {NUMBERS}. Exit status 0 where the poses are usable, 1 where they are not or nothing matches, 2 "
         "for a mistake of the call.",
     )
-    out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its camera file")
+    out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
     text = "long side in pixels of the pictures that are compared; distances are in their pixels (default: 640)"
     out.add_argument("--max-size", type=cli.positive_int, default=640, metavar="P", help=text)

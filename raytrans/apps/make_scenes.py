@@ -61,7 +61,7 @@ def write_generated(folder: str | Path, scene: GeneratedScene) -> None:
         write_png(folder / f"images/{number}.png", image)
         write_depth_png(folder / f"depth/{number}.png", depth, step)
     images, depths = ([f"{kind}/{number}.png" for number in numbers] for kind in ("images", "depth"))
-    write_transforms(folder / "transforms.json", scene.cameras, images, depths, step)
+    write_transforms(folder / "transforms.json", scene.cameras, images, depths, step, replace=True)
 
 
 def _step(deepest: float) -> float:

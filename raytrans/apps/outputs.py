@@ -174,7 +174,7 @@ def write_cameras(folder: Path, cameras: list[Cameras], depth16_scale: float | N
     numbers = [number_of(index) for index in range(len(cameras))]
     colors, depths = [f"color/{number}.png" for number in numbers], [f"depth/{number}.npy" for number in numbers]
     extra = {"generator": GENERATOR, "depth16_scale": depth16_scale}
-    write_transforms(folder / CAMERAS, Cameras.stack(cameras), colors, depths, extra=extra)
+    write_transforms(folder / CAMERAS, Cameras.stack(cameras), colors, depths, extra=extra, replace=True)
 
 
 def padded(frames: list[np.ndarray]) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, 
 
 PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": interpolate, "wander": wander}
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
+FRAMES = 48  # of a path
 SHORTEST_VIDEO = 3  # seconds
 USUAL_RATE = 2500  # rays per second of one CPU core, from 8 sources, for the first guess of the time
 
@@ -61,7 +62,7 @@ def parser() -> ArgumentParser:
         "confidence/0000.npy (0 to 1), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) "
         "and summary.json. An earlier rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
-    out.add_argument("scene", metavar="SCENE", help="folder with a transforms.json, or the path of that file")
+    out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
     cli.add_checkpoint_argument(out)
     text = "what to render: the held-out views (default), all views, a path around the scene (orbit), before it "
@@ -76,8 +77,8 @@ def parser() -> ArgumentParser:
     text = "the dataparser_transforms.json of a camera path (default: the one beside it)"
     out.add_argument("--dataparser-transforms", type=Path, metavar="FILE", help=text)
     cli.add_source_arguments(out, max_size=400)
-    text = "number of frames of a path (default: 48)"
-    out.add_argument("--frames", type=cli.positive_int, default=48, metavar="N", help=text)
+    text = f"number of frames of a path (default: {FRAMES})"
+    out.add_argument("--frames", type=cli.positive_int, metavar="N", help=text)
     text = "frames per second of the video (default: 24 along a path, 2 between views, fewer where they are few)"
     out.add_argument("--fps", type=cli.positive_float, metavar="F", help=text)
     text = "float32 (default), or bfloat16: faster and less exact"
@@ -92,8 +93,10 @@ def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
+    check_options(arguments.views, arguments.frames, arguments.dataparser_transforms)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
-    targets, rate = chosen_targets(capture, arguments.views, arguments.frames, arguments.dataparser_transforms)
+    count, transforms = arguments.frames or FRAMES, arguments.dataparser_transforms
+    targets, rate = chosen_targets(capture, arguments.views, count, transforms)
     check_outputs(arguments, capture.scene, len(targets))
     plan = planned(capture, targets)
     model = cli.load_model(arguments)
@@ -132,6 +135,21 @@ def main(arguments: Namespace) -> int:
     cli.say(closing(values, arguments.out))
     cli.warn(remarks(rows, values))
     return 0
+
+
+def check_options(views: str, frames: int | None, transforms: Path | None) -> None:
+    """Refuse options that these views would not listen to; ValueError naming the option."""
+    if frames is not None and (views in ("holdout", "all") or Path(views).is_file()):
+        raise ValueError(
+            f"--frames: expected with --views {', '.join(PATHS)}, got --views {views}, whose number is fixed"
+        )
+    if transforms is None or not (views in ("holdout", "all", *PATHS) or Path(views).is_file()):
+        return  # an unknown word, or a file that is missing, has an error of its own
+    if views.endswith(".json") and is_camera_path(Path(views)):
+        return
+    raise ValueError(
+        f"--dataparser-transforms: expected with a camera path of nerfstudio's viewer, got --views {views}"
+    )
 
 
 def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
@@ -275,8 +293,9 @@ def remarks(rows: list[dict], values: dict) -> list[str]:
     """What the numbers and pictures should not be taken for."""
     tested = [row for row in rows if row["view"] is not None]
     views, nearest = [row["view"] for row in tested], [row["psnr_nearest"] for row in tested]
+    alone = max(len(row["sources"]) for row in rows) < 2  # what one source shows says nothing of the poses
     return [
         *advice.on_opacity([row["opacity"] for row in rows]),
         *advice.on_duplicates(views, nearest),
-        *advice.on_quality(values["psnr"], values["psnr_nearest"]),
+        *([] if alone else advice.on_quality(values["psnr"], values["psnr_nearest"])),
     ]

@@ -29,8 +29,7 @@ def parser() -> ArgumentParser:
         "prints the largest relative change for every contract. The exit status is 1 when a contract is broken, and 2 "
         "when nothing can be measured, as where all cameras share one place.",
     )
-    text = "folder with a transforms.json, or the path of that file (default: a generated scene)"
-    out.add_argument("scene", nargs="?", metavar="SCENE", help=text)
+    out.add_argument("scene", nargs="?", metavar="SCENE", help=f"{cli.SCENE} (default: a generated scene)")
     cli.add_checkpoint_argument(out)
     text = "arithmetic to measure in, which also fixes the tolerances (default: float32)"
     out.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help=text)

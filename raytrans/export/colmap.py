@@ -12,34 +12,43 @@ import torch
 
 from raytrans.data.points import SparsePoints
 from raytrans.data.scene import Scene
-from raytrans.export.files import write_text
+from raytrans.export.files import refuse_existing, write_text
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import to_colmap
 
+FILES = ("cameras.txt", "images.txt", "points3D.txt")
+OTHERS = ("rigs.txt", "frames.txt")  # of newer models; those of another one would be read with ours
 UNKNOWN_ERROR = -1.0  # COLMAP's own mark
 
 
-def write_colmap_scene(folder: str | Path, scene: Scene) -> Path:
+def write_colmap_scene(folder: str | Path, scene: Scene, replace: bool = False) -> Path:
     """Write the cameras and sparse points of a scene; returns the folder that its image names are relative to.
 
     Names are relative to the folder of all images, what COLMAP calls the image path. A picture that EXIF turns upright
-    has its camera for the upright pixels.
+    has its camera for the upright pixels. Raises ValueError as `write_colmap` does.
     """
+    check_model_folder(Path(folder), replace)
     files = [os.path.abspath(frame.image) for frame in scene.frames]
     root = os.path.commonpath([os.path.dirname(file) for file in files])
     names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
-    write_colmap(folder, scene.cameras, names, scene.sparse_points())
+    write_colmap(folder, scene.cameras, names, scene.sparse_points(), replace)
     return Path(root)
 
 
 def write_colmap(
-    folder: str | Path, cameras: Cameras, images: Sequence[str], points: SparsePoints | None = None
+    folder: str | Path,
+    cameras: Cameras,
+    images: Sequence[str],
+    points: SparsePoints | None = None,
+    replace: bool = False,
 ) -> None:
     """Write cameras (N,), the names of their images and sparse points as a text model; makes the folder.
 
     No lens is PINHOLE, an opencv lens OPENCV, or FULL_OPENCV where k3 is not 0, a rational one FULL_OPENCV, a fisheye
-    OPENCV_FISHEYE. Raises ValueError for skewed pixels, and for names that the format cannot hold or that are repeated.
+    OPENCV_FISHEYE. Raises ValueError for skewed pixels, and for names that the format cannot hold or that are repeated;
+    for a folder that holds a model, unless it is a text model and `replace` says to write over it.
     """
+    check_model_folder(Path(folder), replace)
     names = _checked(cameras, images)
     rows = [_camera_row(camera) for camera in cameras]
     ids = {row: index + 1 for index, row in enumerate(dict.fromkeys(rows))}
@@ -57,13 +66,22 @@ def write_colmap(
         ]
     folder = Path(folder)
     _write(
-        folder / "cameras.txt",
+        folder / FILES[0],
         "CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]",
         (f"{key} {row}" for row, key in ids.items()),
     )
-    _write(folder / "images.txt", "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; POINTS2D[]", images_text)
+    _write(folder / FILES[1], "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; POINTS2D[]", images_text)
     table = () if points is None else _point_rows(points, cameras, seen)
-    _write(folder / "points3D.txt", "POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[]", table)
+    _write(folder / FILES[2], "POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[]", table)
+
+
+def check_model_folder(folder: Path, replace: bool = False) -> None:
+    """Raise ValueError where a text model would write over another one, or be read together with or behind one."""
+    foreign = [*sorted(folder.glob("*.bin")), *(folder / name for name in OTHERS if (folder / name).exists())]
+    if foreign:  # readers take binary files first
+        raise ValueError(f"{foreign[0]}: expected a folder without another model, which programs would read instead")
+    for name in () if replace else FILES:
+        refuse_existing(folder / name)
 
 
 def _checked(cameras: Cameras, images: Sequence[str]) -> list[str]:

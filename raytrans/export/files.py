@@ -48,6 +48,12 @@ def _umask() -> int:
     return mask
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise ValueError naming a file that is there already, a dangling link included."""
+    if path.exists() or path.is_symlink():
+        raise ValueError(f"{path}: expected a new file, got one that exists; replace=True writes over it")
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write bytes, on the disk before they take the place of the old file."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -195,18 +201,20 @@ def write_transforms(
     depths: Sequence[str | None] | None = None,
     depth_scale: float = 1.0,
     extra: Mapping[str, object] | None = None,
+    replace: bool = False,
 ) -> None:
     """Write cameras as a nerfstudio `transforms.json` (OpenGL axes), so that the folder is a scene again.
 
     images and depths: file paths relative to the folder of the json; depth_scale: units of the poses per stored depth
     value. Intrinsics, size, lens, near and far go with every frame. `extra` holds further top-level keys.
+    Raises ValueError for a file that exists, unless `replace` says to write over it.
     """
-    lens = cameras.distortion
+    if not replace:
+        refuse_existing(Path(path))
     if len(images) != len(cameras) or depths is not None and len(depths) != len(cameras):
         raise ValueError(f"images, depths: expected {len(cameras)} names, got {len(images)}, {len(depths or ())}")
-    model = "PINHOLE" if lens is None else LENSES[lens.model]
-    frames = [_frame(camera, image) for camera, image in zip(cameras, images, strict=True)]
-    top: dict[str, object] = {"camera_model": model, **(extra or {})}
+    frames = [camera_frame(camera, image) for camera, image in zip(cameras, images, strict=True)]
+    top: dict[str, object] = {"camera_model": camera_model(cameras), **(extra or {})}
     if depths is not None:
         top["depth_unit_scale_factor"] = depth_scale
         for frame, depth in zip(frames, depths, strict=True):
@@ -214,7 +222,13 @@ def write_transforms(
     write_json(path, {**top, "frames": frames})
 
 
-def _frame(camera: Cameras, image: str) -> dict[str, object]:
+def camera_model(cameras: Cameras) -> str:
+    """nerfstudio's name of the lens."""
+    return "PINHOLE" if cameras.distortion is None else LENSES[cameras.distortion.model]
+
+
+def camera_frame(camera: Cameras, image: str) -> dict[str, object]:
+    """The entry of one image in `frames`; ValueError for skewed pixels."""
     intrinsics = camera.intrinsics
     if intrinsics[0, 1].abs() > 1e-9 * intrinsics[0, 0]:
         raise ValueError(f"cameras: the format holds no skew, got {intrinsics[0, 1].item()}")

@@ -17,6 +17,7 @@ from raytrans.geometry.rigid import Similarity
 from raytrans.shapes import Float, Int
 
 TRUNCATION = 4  # voxels on either side of a surface
+NO_SURFACE = "mesh: the depth maps have no surface in common; try more views, larger ones, or a smaller voxel"
 SMALLEST_PIECE = 0.01  # of the faces of the largest piece; smaller ones are noise
 
 
@@ -46,6 +47,8 @@ def fused_mesh(
     or at `noise`, a length that depth errors stay below, where that is more. `tell(i)` is called after every view.
     Raises ValueError where no surface is found. Needs scikit-image.
     """
+    if not len(points):
+        raise ValueError(NO_SURFACE)
     margin = max(TRUNCATION * voxel, noise)
     grid = Grid.around(points, voxel, margin, most)
     truncation = max(TRUNCATION * grid.voxel, noise)
@@ -64,7 +67,7 @@ def surface(volume: Volume, smallest: float = SMALLEST_PIECE) -> Mesh:
         raise ValueError(f"a mesh needs scikit-image ({error}); install the extra `export`") from error
     values, known = volume.dense()
     if not bool(((values < 0) & known).any() and ((values > 0) & known).any()):
-        raise ValueError("mesh: the depth maps have no surface in common; try more views, or larger ones")
+        raise ValueError(NO_SURFACE)
     try:
         # its faces turn outward where values grow outward; its normals read unknown voxels at the rim, so not those
         places, faces, _, _ = marching_cubes(values.numpy(), 0.0, mask=known.numpy(), allow_degenerate=False)
@@ -72,7 +75,7 @@ def surface(volume: Volume, smallest: float = SMALLEST_PIECE) -> Mesh:
         raise ValueError(f"mesh: the depth maps have no surface in common ({error})") from error
     faces = faces[in_known_cells(places[faces].mean(1), known.numpy())]
     if not len(faces):
-        raise ValueError("mesh: the depth maps have no surface in common; try more views, or larger ones")
+        raise ValueError(NO_SURFACE)
     places, faces = without_small_pieces(places, faces, smallest)
     points = volume.grid.origin + volume.grid.voxel * torch.from_numpy(places).double()
     colors = volume.color_at(points)

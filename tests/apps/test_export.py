@@ -123,6 +123,10 @@ def test_numbers_say_what_was_written(place):
         (("scene.obj",), (), "expected a file .ply or .glb, or a folder"),
         (("scene.ply",), ("--confidence", "1.5"), "--confidence: expected a number from 0 to 1, got 1.5"),
         (("scene.ply",), ("--agree", "0"), "--agree"),
+        (("scene.ply",), ("--agree", str(USED)), f"--agree: expected at most {USED - 1}, "),
+        (("mesh.glb", "depths"), ("--views", "2"), "--agree: expected at most 1, "),
+        (("a.ply", "a.ply"), (), "--out: expected different names, got "),
+        (("a.ply", "b/../a.ply"), (), "--out: expected different names, got "),
         (("scene.ply",), ("--voxel", "-1"), "--voxel"),
         (("scene.ply",), ("--checkpoint", "nothing.safetensors"), "nothing.safetensors"),
     ],
@@ -142,10 +146,24 @@ def test_no_file_of_the_scene_is_written_over(place, capsys):
     assert before == {file: file.read_bytes() for file in (place / "plain").rglob("*.*") if file.is_file()}
 
 
+@pytest.mark.parametrize("name", ["scene.ply", "mesh.glb"])
+def test_a_folder_with_the_name_of_a_file_is_refused(place, tmp_path, capsys, name):
+    (tmp_path / name).mkdir()
+    assert run(place / "plain", tmp_path, files=(name,)) == 2
+    assert (
+        capsys.readouterr().err == f"export: error: --out: expected a file to write, got the folder {tmp_path / name}\n"
+    )
+
+
+def test_depth_of_one_view_needs_no_other_to_confirm_it(place, tmp_path, capsys):
+    assert run(place / "plain", tmp_path, "--views", "1", files=("depths",)) == 0
+    assert "depth of 1 view, each" in capsys.readouterr().out and len(open_scene(tmp_path / "depths")) == 1
+
+
 def test_nothing_confirmed_is_said(place, tmp_path, capsys):
-    assert run(place / "plain", tmp_path, "--views", "2", files=("scene.ply",)) == 2
+    assert run(place / "plain", tmp_path, "--views", "3", "--tolerance", "1e-12", files=("scene.ply",)) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"export: error: depth: of {2 * SIDE * SIDE} pixels ") and error.count("\n") == 1
+    assert error.startswith(f"export: error: depth: of {3 * SIDE * SIDE} pixels ") and error.count("\n") == 1
     assert "other views confirm 0; pictures must overlap" in error and list(tmp_path.iterdir()) == []
 
 

@@ -146,6 +146,14 @@ def test_few_photographs_are_matched_with_all_others_many_with_neighbours():
     assert (names[0], names[390]) in pairs  # closes a loop
 
 
+def test_a_rate_of_photographs_is_refused(tmp_path, capsys):
+    for name in "abc":
+        picture(tmp_path / "in", f"{name}.jpg", (64, 48))
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--rate", 3) == 2
+    error = f"import_photos: error: --rate: expected a video to take frames from, got the folder {tmp_path / 'in'}\n"
+    assert capsys.readouterr().err == error and not (tmp_path / "out").exists()
+
+
 def test_pictures_of_nothing_have_status_2_and_leave_nothing(tmp_path, capsys):
     for name in "abcd":
         picture(tmp_path / "in", f"{name}.jpg", (64, 48))

@@ -184,6 +184,10 @@ def test_depth_as_16_bits_and_confidence(place, tmp_path):
         (["--max-size", "x"], "--max-size"),
         (["--checkpoint", "nothing.safetensors"], "nothing.safetensors"),
         (["--unknown"], "--unknown"),
+        (["--views", "holdout", "--frames", "12"], "--frames: expected with --views orbit, "),
+        (["--frames", "12"], "--frames: expected with --views orbit, "),
+        (["--views", "orbit", "--dataparser-transforms", "nothere.json"], "--dataparser-transforms: expected with a "),
+        (["--dataparser-transforms", "nothere.json"], "--dataparser-transforms: expected with a camera path "),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(place, tmp_path, capsys, more, named):
@@ -254,7 +258,8 @@ def test_durations(seconds, text):
 
 @pytest.mark.parametrize(("views", "frames", "seconds"), [("orbit", 2, 3), ("holdout", 2, 3), ("orbit", 96, 4)])
 def test_a_video_is_long_enough_to_be_seen(place, tmp_path, views, frames, seconds):
-    assert run(place, tmp_path, "--views", views, "--frames", str(frames), "--max-size", "4") == 0
+    more = [] if views == "holdout" else ["--frames", str(frames)]
+    assert run(place, tmp_path, "--views", views, *more, "--max-size", "4") == 0
     video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == frames
     assert frames / video.get(cv2.CAP_PROP_FPS) == pytest.approx(seconds, rel=0.01)
@@ -271,6 +276,23 @@ def test_the_nearest_source_stands_beside_the_rendering(place, tmp_path, capsys)
     assert f"(nearest source {np.mean(found):.4g})" in capsys.readouterr().out
 
 
+def test_options_that_a_file_of_cameras_does_not_listen_to_are_refused(place, tmp_path, capsys):
+    cameras = str(place / "scene/transforms.json")
+    for option in (["--frames", "3"], ["--dataparser-transforms", cameras]):
+        assert run(place, tmp_path, "--views", cameras, *option) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"render: error: {option[0]}: expected with ") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_source_is_warned_about(place, tmp_path, capsys):
     assert run(place, tmp_path, "--sources", "1", "--max-size", "12") == 0
-    assert "warning: depth cannot be found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warning: depth cannot be found" in said and "axes" not in said
+
+
+def test_poses_are_doubted_from_two_sources_on():
+    values = {"psnr": 19.0, "psnr_nearest": 20.0}
+    for sources, doubts in (([1], 0), ([1, 2], 1)):
+        row = {"view": 0, "psnr_nearest": 20.0, "opacity": 1.0, "sources": sources}
+        assert sum("axes of the poses" in line for line in app.remarks([row], values)) == doubts

@@ -347,10 +347,15 @@ def test_cameras_alone_need_no_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("a.jpg", "no camera poses"), ("images/a.png", "no camera poses"), ("sparse/0/points3D.bin", "no COLMAP model")],
+    [
+        ("a.jpg", "there are images but no camera poses: tools/import_photos.py poses them; looked for trans"),
+        ("images/a.png", "there are images but no camera poses: tools/import_photos.py poses them; looked for trans"),
+        ("sparse/0/points3D.bin", "not a scene that can be read: there is a folder sparse, but no COLMAP model"),
+        ("notes.txt", "not a scene that can be read; looked for trans"),
+    ],
 )
 def test_a_folder_without_poses_says_what_to_do(tmp_path, name, advice):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(ValueError, match=advice):
+    with pytest.raises(ValueError, match=f"^{tmp_path}: {advice}"):
         open_scene(tmp_path)

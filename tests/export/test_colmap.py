@@ -66,7 +66,7 @@ def test_without_points_and_without_observations(tmp_path):
     write_colmap(tmp_path, cameras, NAMES)
     assert len(pycolmap.Reconstruction(tmp_path).points3D) == 0
     points = cloud(cameras)
-    write_colmap(tmp_path, cameras, NAMES, SparsePoints(points.xyz, points.rgb))
+    write_colmap(tmp_path, cameras, NAMES, SparsePoints(points.xyz, points.rgb), replace=True)
     read = pycolmap.Reconstruction(tmp_path)
     assert np.allclose([read.points3D[i + 1].xyz for i in range(9)], points.xyz)
 
@@ -86,6 +86,28 @@ def test_a_written_scene_is_read_again(tmp_path, lens):
     pixels = cameras[0].project(torch.from_numpy(points.xyz))[0]
     assert torch.allclose(again.cameras[0].project(torch.from_numpy(points.xyz))[0], pixels, atol=1e-9)
     assert np.allclose(again.sparse_points().observations[1][1], points.observations[1][1])
+
+
+@pytest.mark.parametrize("there", ["cameras.txt", "images.txt", "points3D.txt", "cameras.bin", "rigs.bin", "rigs.txt"])
+def test_a_model_that_is_there_is_kept(tmp_path, there):
+    scene = Scene(rig(), [Frame(tmp_path / "images" / name) for name in NAMES])
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / there).write_text("the user's own")
+    for write in (lambda: write_colmap_scene(model, scene), lambda: write_colmap(model, scene.cameras, NAMES)):
+        with pytest.raises(ValueError, match=f"{there}: expected a"):
+            write()
+    assert [file.name for file in model.iterdir()] == [there] and (model / there).read_text() == "the user's own"
+
+
+def test_only_a_text_model_is_replaced_when_asked(tmp_path):
+    scene = Scene(rig(), [Frame(tmp_path / "images" / name) for name in NAMES])
+    for _ in range(2):
+        write_colmap_scene(tmp_path / "model", scene, replace=True)
+    assert pycolmap.Reconstruction(tmp_path / "model").num_images() == 3
+    pycolmap.Reconstruction(tmp_path / "model").write_binary(tmp_path / "model")
+    with pytest.raises(ValueError, match="cameras.bin: expected a folder without another model"):
+        write_colmap_scene(tmp_path / "model", scene, replace=True)
 
 
 @pytest.mark.parametrize(

@@ -209,4 +209,16 @@ def test_written_axes_are_opengl(tmp_path):
     np.testing.assert_array_equal(pose[:3, 3], ours[:3, 3])
     assert meta["frames"][1]["fl_x"] == 21 and meta["frames"][1]["w"] == 10 and meta["camera_model"] == "PINHOLE"
     with pytest.raises(ValueError, match="images, depths: expected 2 names, got 1"):
-        write_transforms(tmp_path / "t.json", cameras, ["a.png"])
+        write_transforms(tmp_path / "u.json", cameras, ["a.png"])
+
+
+def test_cameras_that_are_there_are_kept(tmp_path):
+    (tmp_path / "transforms.json").write_text("the user's own")
+    with pytest.raises(ValueError, match=r"transforms.json: expected a new file, got one that exists; replace=True"):
+        write_transforms(tmp_path / "transforms.json", rig(2), ["a.png", "b.png"])
+    assert (tmp_path / "transforms.json").read_text() == "the user's own"
+    (tmp_path / "link.json").symlink_to(tmp_path / "nothing.json")
+    with pytest.raises(ValueError, match=r"link.json: expected a new file"):
+        write_transforms(tmp_path / "link.json", rig(2), ["a.png", "b.png"])
+    write_transforms(tmp_path / "transforms.json", rig(2), ["a.png", "b.png"], replace=True)
+    assert len(json.loads((tmp_path / "transforms.json").read_text())["frames"]) == 2

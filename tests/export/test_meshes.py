@@ -105,6 +105,8 @@ def test_maps_without_a_surface_are_refused(sphere):
     unknown = replace(sphere, depth=[depth * math.nan for depth in sphere.depth])
     with pytest.raises(ValueError, match="mesh: the depth maps have no surface in common"):
         fused_mesh(unknown, fused(sphere, VOXEL).points, VOXEL)
+    with pytest.raises(ValueError, match="mesh: the depth maps have no surface in common"):
+        fused_mesh(sphere, torch.zeros(0, 3, dtype=torch.float64), VOXEL)  # what a box leaves of a few points
 
 
 def test_other_endings_are_refused(tmp_path, mesh):

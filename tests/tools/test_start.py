@@ -1,5 +1,6 @@
 """The scripts in tools/: one line where raytrans cannot be imported or Ctrl-C comes early, else the command itself."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_ctrl_c_while_torch_is_imported_is_one_line():
 def test_every_tool_explains_itself(name):
     done = subprocess.run([sys.executable, TOOLS / f"{name}.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and f"usage: {name}" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["demo", "evaluate", "export", "inspect_scene", "render", "verify"])
+def test_scenes_of_every_format_are_named_alike(name):
+    words = " ".join(importlib.import_module(f"raytrans.apps.{name}").parser().format_help().split())
+    assert "folder of a scene, or the path of its camera file" in words
+    assert "with a transforms.json" not in words
 
 
 def test_a_mistake_has_its_status():

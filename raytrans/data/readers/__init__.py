@@ -37,21 +37,23 @@ def open_scene(path: str | Path) -> Scene:
             scene = reader.read(files)
             scene.format = reader.__name__.rpartition(".")[2]
             return scene
-    raise ValueError(f"{path}: not a scene that can be read; looked for {'; '.join(READERS)}{_advice(path)}")
+    raise ValueError(f"{path}: {_advice(path)}; looked for {'; '.join(READERS)}")
 
 
 def _advice(path: Path) -> str:
-    """What to do about an archive, a video, photographs without poses, or a reconstruction in another format."""
+    """What is wrong, and what to do about an archive, a video, photographs without poses, or half a reconstruction."""
+    unknown = "not a scene that can be read"
     if path.is_file() and path.suffix.lower() in VIDEOS:
-        return "; this is a video: tools/import_photos.py finds the poses of its frames and writes a scene"
+        return f"{unknown}: this is a video, tools/import_photos.py finds the poses of its frames and writes a scene"
     if not path.is_dir():
-        return "; this is an archive: unpack it and give the folder" if path.suffix.lower() in ARCHIVES else ""
+        archive = path.suffix.lower() in ARCHIVES
+        return f"{unknown}: this is an archive, unpack it and give the folder" if archive else unknown
     names = {child.name.lower() for child in path.iterdir()}
     if "sparse" in names:
-        return "; there is a folder sparse, but no COLMAP model with cameras and images in it"
+        return f"{unknown}: there is a folder sparse, but no COLMAP model with cameras and images in it"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
-        return "; there are images but no camera poses: see 'Your own photographs' in the README"
-    return ""
+        return "there are images but no camera poses: tools/import_photos.py poses them"
+    return unknown
 
 
 __all__ = ["open_scene"]

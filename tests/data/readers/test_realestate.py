@@ -71,5 +71,5 @@ def test_several_camera_files_are_a_question(tmp_path, picture):
 def test_other_text_files_are_not_taken_for_cameras(tmp_path, picture):
     picture(tmp_path / "1.png")
     (tmp_path / "notes.txt").write_text("see https://example.org\nfor more\n")
-    with pytest.raises(ValueError, match="not a scene that can be read"):
+    with pytest.raises(ValueError, match="there are images but no camera poses"):
         open_scene(tmp_path)
