@@ -9,10 +9,10 @@ import torch
 
 from raytrans import Cameras
 from raytrans.data.conventions import CONVENTIONS
-from raytrans.data.diagnosis import diagnose
+from raytrans.data.diagnosis import diagnose, usable
 from raytrans.data.lensfit import fit_lens
 from raytrans.data.matching import Matches
-from raytrans.data.scoring import scored
+from raytrans.data.scoring import Finding, Score, scored
 from raytrans.geometry import look_at
 from raytrans.geometry.distortion import Distortion
 
@@ -165,6 +165,14 @@ def test_a_mistake_of_the_lens_is_named(right, case):
     _, findings = diagnose(replace(right, cameras=cameras), TRANSFORMS)
     assert [finding.key for finding in findings] == case.split()[:1], findings
     assert words in findings[0].change and findings[0].score.median < 0.4
+
+
+@pytest.mark.parametrize(("factor", "fine"), [(1.03, True), (1.06, False), (1 / 1.06, False), (2.0, False)])
+def test_a_focal_length_far_off_is_unusable_even_where_pixels_fit(right, factor, fine):
+    stated = Score(1.0, 1.0)
+    mended = Finding("focal", "wrong", "change", Score(0.3, 1.0), with_lens(right.cameras, times(factor, 2, 2)))
+    assert usable(stated, [], right.cameras) and not usable(Score(2.1, 1.0), [], right.cameras)
+    assert usable(stated, [mended], right.cameras) == fine
 
 
 PAIRS = {
