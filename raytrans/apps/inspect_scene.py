@@ -21,7 +21,8 @@ def parser() -> ArgumentParser:
         description="Match features between neighbouring views, measure how far they lie from the epipolar lines of "
         "the stated poses, and try the usual mistakes (axes, inverse or transposed matrices, focal length, half a "
         "pixel, distortion). Near and far, and depth files, are compared with triangulated matches. DIR receives "
-        f"{PAGE} and {NUMBERS}. Exit status 0 where the poses are usable, 1 where they are not or nothing matches, 2 "
+        f"{PAGE} and {NUMBERS}; a folder that holds a capture is refused. Exit status 0 where the poses are usable, 1 "
+        "where they are not or nothing matches, 2 "
         "for a mistake of the call.",
     )
     out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its camera file")
@@ -38,6 +39,7 @@ def main(arguments: Namespace) -> int:
     """Inspect as the command line says; the exit status."""
     scene = open_scene(arguments.scene)
     files = outputs.scene_files(scene, Path(arguments.scene))
+    outputs.check_capture(arguments.out, files)
     for name in (PAGE, NUMBERS):
         outputs.check_file("--out", arguments.out / name, files)
     outputs.check_file("--json", arguments.json, files)

@@ -57,3 +57,14 @@ def test_a_file_of_the_scene_is_not_written_over(tmp_path, capsys):
     before = path.read_bytes()
     assert run(tmp_path / "scene", "--out", tmp_path / "out", "--json", path) == 2
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("inside", [".", "images", "..", "other"])
+def test_a_folder_that_holds_a_capture_is_refused(tmp_path, capsys, inside):
+    for name in ("scene", "scene/other"):
+        shutil.copytree(BLOCKS, tmp_path / name)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    assert run(tmp_path / "scene", "--out", tmp_path / "scene" / inside) == 2
+    error = capsys.readouterr().err
+    assert "--out" in error and "choose another folder" in error and error.count("\n") == 1
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
