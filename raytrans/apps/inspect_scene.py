@@ -51,7 +51,8 @@ def main(arguments: Namespace) -> int:
     cli.say(f"{arguments.scene}: {done.verdict}")
     cli.warn(done.remarks)
     for row in done.pairs()[:WORST]:
-        cli.say(f"worst pairs: views {row['views'][0]} and {row['views'][1]}, {row['median']:.2f} pixels")
+        first, second = (f"{view} ({scene.frames[view].image.name})" for view in row["views"])
+        cli.say(f"worst pairs: views {first} and {second}, {row['median']:.2f} pixels")
     cli.say(f"{arguments.out / PAGE}")
     return 0 if done.usable else UNUSABLE
 

@@ -27,7 +27,12 @@ def test_a_right_scene_has_status_0_and_a_page_that_needs_no_other_file(tmp_path
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers == json.loads((tmp_path / "out" / "inspection.json").read_text())
     assert numbers["usable"] is True and numbers["median"] < 0.3 and numbers["findings"] == []
-    assert "fit the pictures" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fit the pictures" in said
+    i, j = numbers["pairs"][0]["views"]
+    names = [Path(one["file_path"]).name for one in json.loads((BLOCKS / "transforms.json").read_text())["frames"]]
+    assert f"worst pairs: views {i} ({names[i]}) and {j} ({names[j]}), " in said
+    assert f"views {i} ({names[i]}) and {j} ({names[j]}): " in page
     assert {file: file.stat().st_mtime_ns for file in BLOCKS.rglob("*")} == before
 
 
