@@ -16,6 +16,7 @@ CLEAR = 0.5  # a mistake must halve the median, and so must a second one
 SURE = 4  # a median this many times below the limit needs no other explanation
 SLIGHT = 0.05  # logarithm of a focal length's correction beyond which it is no slight one, whatever the pixels say
 NO_MORE = {"distortion", "undistorted"}
+FAINT = "half_pixel"  # told by the best pairs only, and wrong poses chose others
 ROUGHLY = 2  # and so far above the limit it may be where a focal length within 10 % was tried
 GLANCE, PROMISING = 12, 6  # matches of a pair for the ranking of poses with any lens, and poses tried in earnest
 
@@ -43,12 +44,12 @@ def diagnose(matches: Matches, file: Convention, ratio: float = 1.0) -> tuple[Sc
 
 
 def _after(findings: list[Finding], matches: Matches, ratio: float) -> list[Finding]:
-    """A small mistake that is left when those found are undone; not asked where a lens was fitted."""
+    """A small mistake that is left when those found are undone, but half a pixel; not asked where a lens was fitted."""
     keys = {finding.key for finding in findings}
     if not findings or keys & NO_MORE:
         return []
     small = small_mistake(replace(matches, cameras=findings[-1].cameras), ratio)
-    return [small] if small and small.key not in keys else []
+    return [small] if small and small.key not in {*keys, FAINT} else []
 
 
 def fits(score: Score, most: float) -> bool:
