@@ -19,11 +19,11 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="inspect_scene",
         description="Match features between neighbouring views, measure how far they lie from the epipolar lines of "
-        "the stated poses, and try the usual mistakes (axes, inverse or transposed matrices, focal length, half a "
-        "pixel, distortion). Near and far, and depth files, are compared with triangulated matches. DIR receives "
+        "the stated poses, and try the usual mistakes (axes, inverse or transposed matrices, order of quaternions, "
+        "focal length, half a pixel, distortion). Near and far, and depth files, are compared with triangulated "
+        "matches. DIR receives "
         f"{PAGE} and {NUMBERS}; a folder that holds a capture is refused. Exit status 0 where the poses are usable, 1 "
-        "where they are not or nothing matches, 2 "
-        "for a mistake of the call.",
+        "where they are not or nothing matches, 2 for a mistake of the call.",
     )
     out.add_argument("scene", metavar="SCENE", help="folder of a scene, or the path of its camera file")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
