@@ -19,10 +19,11 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="inspect_scene",
         description="Match features between neighbouring views, measure how far they lie from the epipolar lines of "
-        "the stated poses, and try the usual mistakes (axes, inverse or transposed matrices, focal length, half a "
-        "pixel, distortion). Near and far, and depth files, are compared with triangulated matches. DIR receives "
-        f"{PAGE} and {NUMBERS}. Exit status 0 where the poses are usable, 1 where they are not or nothing matches, 2 "
-        "for a mistake of the call.",
+        "the stated poses, and try the usual mistakes (axes, inverse or transposed matrices, order of quaternions, "
+        "focal length, half a pixel, distortion). Near and far, and depth files, are compared with triangulated "
+        "matches. DIR receives "
+        f"{PAGE} and {NUMBERS}; a folder that holds a capture is refused. Exit status 0 where the poses are usable, 1 "
+        "where they are not or nothing matches, 2 for a mistake of the call.",
     )
     out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
@@ -38,6 +39,7 @@ def main(arguments: Namespace) -> int:
     """Inspect as the command line says; the exit status."""
     scene = open_scene(arguments.scene)
     files = outputs.scene_files(scene, Path(arguments.scene))
+    outputs.check_capture(arguments.out, files)
     for name in (PAGE, NUMBERS):
         outputs.check_file("--out", arguments.out / name, files)
     outputs.check_file("--json", arguments.json, files)
@@ -49,7 +51,8 @@ def main(arguments: Namespace) -> int:
     cli.say(f"{arguments.scene}: {done.verdict}")
     cli.warn(done.remarks)
     for row in done.pairs()[:WORST]:
-        cli.say(f"worst pairs: views {row['views'][0]} and {row['views'][1]}, {row['median']:.2f} pixels")
+        first, second = (f"{view} ({scene.frames[view].image.name})" for view in row["views"])
+        cli.say(f"worst pairs: views {first} and {second}, {row['median']:.2f} pixels")
     cli.say(f"{arguments.out / PAGE}")
     return 0 if done.usable else UNUSABLE
 

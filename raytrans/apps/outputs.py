@@ -59,9 +59,19 @@ def scene_files(scene: Scene, path: Path) -> list[Path]:
 def check_folder(folder: Path, files: Sequence[Path], count: int) -> None:
     """Refuse a folder in which `count` frames would mix with, hide or write over what no rendering wrote.
 
-    files: those of the scene. Raises ValueError where one of them lies in the folder, where the folder holds another
-    capture, and where a file is in the way that no earlier rendering there lists.
+    files: those of the scene. Raises ValueError as `check_capture`, and where a file is in the way that no earlier
+    rendering there lists.
     """
+    check_capture(folder, files)
+    planned = [*WHOLE, *frame_files(map(number_of, range(count)))]
+    own = earlier_files(folder)
+    for name in planned:
+        if name not in own and ((folder / name).exists() or (folder / name).is_symlink()):
+            raise ValueError(f"--out: {folder / name} is in the way, and not of a rendering; choose another folder")
+
+
+def check_capture(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse a folder that a file of the scene lies in or below, or that holds another capture; ValueError."""
     inside = next((file for file in files if is_inside(file, folder)), None)
     if inside is not None:
         raise ValueError(f"--out: {folder} holds a file of the scene, {inside}; choose another folder")
@@ -71,11 +81,6 @@ def check_folder(folder: Path, files: Sequence[Path], count: int) -> None:
     foreign = [file for file in (*captures, *sorted(folder.glob("transforms*.json"))) if not is_marked(file)]
     if foreign:
         raise ValueError(f"--out: {folder} holds a capture, {foreign[0].name}; choose another folder")
-    planned = [*WHOLE, *frame_files(map(number_of, range(count)))]
-    own = earlier_files(folder)
-    for name in planned:
-        if name not in own and ((folder / name).exists() or (folder / name).is_symlink()):
-            raise ValueError(f"--out: {folder / name} is in the way, and not of a rendering; choose another folder")
 
 
 def check_file(option: str, file: Path | None, files: Iterable[Path]) -> None:

@@ -19,10 +19,14 @@ DIRECTIONS = ("camera_from_world", "world_from_camera")
 
 @dataclass(frozen=True)
 class Convention:
-    """Camera axes, a key of AXES, and whether the stored matrix is world_from_camera or else its inverse."""
+    """Camera axes, a key of AXES, whether the stored matrix is world_from_camera or else its inverse, its numbers.
+
+    numbers: names of quaternion and translation in the order of the file where it holds these; else empty.
+    """
 
     axes: str
     world_from_camera: bool
+    numbers: str = ""
 
     @property
     def direction(self) -> str:
@@ -36,6 +40,12 @@ class Convention:
     def poses(self, stored: Float[Tensor, "n 4 4"]) -> Float[Tensor, "n 4 4"]:
         """The inverse of `stored`."""
         return (stored if self.world_from_camera else inverse_rigid(stored)) @ self._turn().T
+
+    @property
+    def scalar_first(self) -> bool:
+        """Whether quaternions are written w x y z, not x y z w."""
+        names = self.numbers.lower().split()
+        return "qw" in names and names.index("qw") < names.index("qx")
 
     def others(self) -> list["Convention"]:
         """The same direction with the other axes, those of the three that are met most often first."""
@@ -54,12 +64,12 @@ RGBD = Convention("OpenCV", world_from_camera=True)
 CONVENTIONS = {
     "transforms": Convention("OpenGL", world_from_camera=True),
     "llff": Convention("LLFF", world_from_camera=True),
-    "colmap": COLMAP,
+    "colmap": replace(COLMAP, numbers="QW QX QY QZ TX TY TZ"),
     "idr": COLMAP,
     "mvsnet": COLMAP,
     "middlebury": COLMAP,
     "realestate": COLMAP,
     "rgbd": RGBD,
     "scannet": RGBD,
-    "tum": RGBD,
+    "tum": replace(RGBD, numbers="tx ty tz qx qy qz qw"),
 }

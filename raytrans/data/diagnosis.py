@@ -9,11 +9,14 @@ from raytrans.data.lensdiagnosis import ALIKE, FOCALS, TRIED, focal_scan, small_
 from raytrans.data.matching import Matches
 from raytrans.data.scoring import Finding, Score, both_sights, limit, scored
 from raytrans.data.suspects import lens_suspects, pose_suspects
+from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.epipolar import Sights
 
 CLEAR = 0.5  # a mistake must halve the median, and so must a second one
 SURE = 4  # a median this many times below the limit needs no other explanation
+SLIGHT = 0.05  # logarithm of a focal length's correction beyond which it is no slight one, whatever the pixels say
 NO_MORE = {"distortion", "undistorted"}
+FAINT = "half_pixel"  # told by the best pairs only, and wrong poses chose others
 ROUGHLY = 2  # and so far above the limit it may be where a focal length within 10 % was tried
 GLANCE, PROMISING = 12, 6  # matches of a pair for the ranking of poses with any lens, and poses tried in earnest
 
@@ -28,6 +31,8 @@ def diagnose(matches: Matches, file: Convention, ratio: float = 1.0) -> tuple[Sc
     stated = scored(matches, cameras)
     if fits(stated, limit(cameras)):
         small = small_mistake(matches, ratio)
+        if small and is_grave(small, stated, cameras):
+            small = _named(small, matches)
         return stated, [small] if small else []
     few = matches.thinned(TRIED)
     findings = _one(few, stated, file)
@@ -39,17 +44,42 @@ def diagnose(matches: Matches, file: Convention, ratio: float = 1.0) -> tuple[Sc
 
 
 def _after(findings: list[Finding], matches: Matches, ratio: float) -> list[Finding]:
-    """A small mistake that is left when those found are undone; not asked where a lens was fitted."""
+    """A small mistake that is left when those found are undone, but half a pixel; not asked where a lens was fitted."""
     keys = {finding.key for finding in findings}
     if not findings or keys & NO_MORE:
         return []
     small = small_mistake(replace(matches, cameras=findings[-1].cameras), ratio)
-    return [small] if small and small.key not in keys else []
+    return [small] if small and small.key not in {*keys, FAINT} else []
 
 
 def fits(score: Score, most: float) -> bool:
     """Whether poses of this score are of use."""
     return score.possible() and score.median <= most
+
+
+def is_grave(finding: Finding, stated: Score, cameras: Cameras) -> bool:
+    """Whether undoing a mistake changes the focal length by more than 5 %, or distortion makes the median a quarter.
+
+    Views close together fit within the limit under a focal length that is wrong by half.
+    """
+    focal = finding.cameras.intrinsics[:, (0, 1), (0, 1)] / cameras.intrinsics[:, (0, 1), (0, 1)]
+    bent = finding.key in NO_MORE and finding.score.median < stated.median / SURE
+    return bent or bool((focal.log().abs() > SLIGHT).any())
+
+
+def usable(stated: Score, findings: list[Finding], cameras: Cameras) -> bool:
+    """Whether stated cameras fit, and no mistake is named that is more than slight."""
+    return fits(stated, limit(cameras)) and not any(is_grave(one, stated, cameras) for one in findings)
+
+
+def _named(small: Finding, matches: Matches) -> Finding:
+    """The listed mistake of the lens, or the focal length of any factor, that explains what a grave small one does."""
+    few = matches.thinned(TRIED)
+    most = ALIKE * scored(few, small.cameras).median
+    better = _first_of_the_best(_of_lens(few), most) or focal_scan(few)
+    if better is None or not fits(better.score, most):
+        return replace(small, wrong=small.wrong.replace("slightly ", ""))
+    return replace(better, score=scored(matches, better.cameras))
 
 
 def _one(matches: Matches, stated: Score, file: Convention) -> list[Finding]:

@@ -8,10 +8,11 @@ from torch import Tensor
 from raytrans.data.boundscheck import check_bounds
 from raytrans.data.conventions import COLMAP, CONVENTIONS, Convention
 from raytrans.data.depthcheck import check_depth
-from raytrans.data.diagnosis import diagnose, fits
+from raytrans.data.diagnosis import diagnose
+from raytrans.data.diagnosis import usable as is_usable
 from raytrans.data.matching import LEAST, Matches, choose_pairs, match_views
 from raytrans.data.scene import Scene
-from raytrans.data.scoring import Finding, Score, distances, limit
+from raytrans.data.scoring import Finding, Score, distances
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def inspect_scene(scene: Scene, max_size: int = 640, views: int = 12) -> Inspect
         return Inspection(matches, nothing, None, [], None, depth, False, verdict, remarks)
     ratio = float(matches.cameras[0].width / scene.cameras[0].width)
     score, findings = diagnose(matches, convention_of(scene), ratio)
-    usable = fits(score, limit(matches.cameras))
+    usable = is_usable(score, findings, matches.cameras)
     bounds = depth = None
     remarks = []
     if usable:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from raytrans.data.conventions import AXES, Convention
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.rigid import rigid
+from raytrans.geometry.conversions import from_colmap, quaternion
+from raytrans.geometry.rigid import inverse_rigid, rigid
 
 FACTORS = (0.5, 2.0, 0.25, 4.0, 0.125, 8.0)
 NAMES = "xyz"
@@ -48,6 +49,8 @@ def pose_suspects(file: Convention) -> Iterator[Suspect]:
             _as_if(file, other),
         )
     yield from _inverses(file)
+    if file.numbers:
+        yield _quaternion_order(file)
     yield from _transposed(file)
     yield from _translations(file)
     known = [AXES[other.axes].T @ AXES[file.axes] for other in (file, *file.others())]
@@ -78,14 +81,40 @@ def _inverses(file: Convention) -> Iterator[Suspect]:
     """World and camera exchanged, in the axes of the file or in other ones."""
     inverse = file.inverse()
     text = f"the poses are {inverse.direction} where the format has {file.direction}"
-    yield Suspect("inverse_pose", text, "invert each 4 x 4 matrix", _as_if(file, inverse))
+    whole = f"write {_row(file)}, the inverse of what is there" if file.numbers else "invert each 4 x 4 matrix"
+    yield Suspect("inverse_pose", text, whole, _as_if(file, inverse))
     for other in inverse.others():
         yield Suspect(
             "inverse_pose_and_axes",
             f"{text}, with {other.axes} camera axes",
-            f"invert each matrix and bring it to {file.axes} axes",
+            f"{whole}, with {file.axes} axes"
+            if file.numbers
+            else f"invert each matrix and bring it to {file.axes} axes",
             _as_if(file, other),
         )
+
+
+def _row(file: Convention) -> str:
+    """What a line of a file with quaternions holds, and for COLMAP's who computes it."""
+    by = "" if file.world_from_camera else " (raytrans.geometry.to_colmap gives both, see docs/conventions.md)"
+    return f"{file.numbers} of {file.direction}{by}"
+
+
+def _quaternion_order(file: Convention) -> Suspect:
+    """Quaternions written x y z w where the format has w x y z, or the reverse, with the translations right."""
+    ours, other = ("w x y z", "x y z w") if file.scalar_first else ("x y z w", "w x y z")
+
+    def reordered(m: Tensor) -> Tensor:
+        # read (w, x, y, z) = written numbers 1, 2, 3, 4, or 4, 1, 2, 3
+        q = quaternion(m[:, :3, :3]).roll(1 if file.scalar_first else -1, -1)
+        return inverse_rigid(from_colmap(q, m[:, :3, 3]))
+
+    return Suspect(
+        "quaternion_order",
+        f"the quaternions are written {other} where the format has {ours}",
+        f"write {_row(file)}, the quaternion as {ours}",
+        _as_if(file, file, reordered),
+    )
 
 
 def _transposed(file: Convention) -> Iterator[Suspect]:

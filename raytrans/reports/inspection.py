@@ -59,7 +59,8 @@ def _pairs(page: Page, scene: Scene, done: Inspection, max_size: int) -> None:
         cameras = done.matches.cameras[[i, j]]
         images = tuple(scene.views([k], max_size).image(0) for k in (i, j))
         depth = triangulated(done.matches)[0][own].nan_to_num(1.0)
-        caption = f"views {i} and {j}: {row['matches']} matches, median {row['median']:.2f} pixels"
+        names = [f"{k} ({scene.frames[k].image.name})" for k in (i, j)]
+        caption = f"views {names[0]} and {names[1]}: {row['matches']} matches, median {row['median']:.2f} pixels"
         page.images([(caption, epipolar_picture(images, cameras, done.matches.pixels[own], depth))])
     page.heading("Pairs")
     table = [(*row["views"], row["matches"], row["median"]) for row in rows]

@@ -27,7 +27,12 @@ def test_a_right_scene_has_status_0_and_a_page_that_needs_no_other_file(tmp_path
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers == json.loads((tmp_path / "out" / "inspection.json").read_text())
     assert numbers["usable"] is True and numbers["median"] < 0.3 and numbers["findings"] == []
-    assert "fit the pictures" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fit the pictures" in said
+    i, j = numbers["pairs"][0]["views"]
+    names = [Path(one["file_path"]).name for one in json.loads((BLOCKS / "transforms.json").read_text())["frames"]]
+    assert f"worst pairs: views {i} ({names[i]}) and {j} ({names[j]}), " in said
+    assert f"views {i} ({names[i]}) and {j} ({names[j]}): " in page
     assert {file: file.stat().st_mtime_ns for file in BLOCKS.rglob("*")} == before
 
 
@@ -57,3 +62,14 @@ def test_a_file_of_the_scene_is_not_written_over(tmp_path, capsys):
     before = path.read_bytes()
     assert run(tmp_path / "scene", "--out", tmp_path / "out", "--json", path) == 2
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("inside", [".", "images", "..", "other"])
+def test_a_folder_that_holds_a_capture_is_refused(tmp_path, capsys, inside):
+    for name in ("scene", "scene/other"):
+        shutil.copytree(BLOCKS, tmp_path / name)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    assert run(tmp_path / "scene", "--out", tmp_path / "scene" / inside) == 2
+    error = capsys.readouterr().err
+    assert "--out" in error and "choose another folder" in error and error.count("\n") == 1
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before

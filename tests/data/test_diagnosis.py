@@ -9,10 +9,10 @@ import torch
 
 from raytrans import Cameras
 from raytrans.data.conventions import CONVENTIONS
-from raytrans.data.diagnosis import diagnose
+from raytrans.data.diagnosis import diagnose, usable
 from raytrans.data.lensfit import fit_lens
 from raytrans.data.matching import Matches
-from raytrans.data.scoring import scored
+from raytrans.data.scoring import Finding, Score, scored
 from raytrans.geometry import look_at
 from raytrans.geometry.distortion import Distortion
 
@@ -167,12 +167,20 @@ def test_a_mistake_of_the_lens_is_named(right, case):
     assert words in findings[0].change and findings[0].score.median < 0.4
 
 
+@pytest.mark.parametrize(("factor", "fine"), [(1.03, True), (1.06, False), (1 / 1.06, False), (2.0, False)])
+def test_a_focal_length_far_off_is_unusable_even_where_pixels_fit(right, factor, fine):
+    stated = Score(1.0, 1.0)
+    mended = Finding("focal", "wrong", "change", Score(0.3, 1.0), with_lens(right.cameras, times(factor, 2, 2)))
+    assert usable(stated, [], right.cameras) and not usable(Score(2.1, 1.0), [], right.cameras)
+    assert usable(stated, [mended], right.cameras) == fine
+
+
 PAIRS = {
-    "camera_axes, half_pixel": ("camera_axes", shift(0.5)),
+    "camera_axes, focal": ("camera_axes", times(1.03, 2, 2)),
     "camera_axes, focal_size": ("camera_axes", times(0.5, 2, 2)),
     "inverse_pose_and_axes, focal": ("inverse_pose_and_axes", times(1.3, 2, 2)),
 }
-SLOW = [key if "half" in key else pytest.param(key, marks=pytest.mark.slow) for key in PAIRS]
+SLOW = [key if key == "camera_axes, focal" else pytest.param(key, marks=pytest.mark.slow) for key in PAIRS]
 
 
 @pytest.mark.parametrize("keys", SLOW)
@@ -183,6 +191,12 @@ def test_a_mistake_of_the_poses_and_one_of_the_lens_are_both_named(right, keys):
     assert ", ".join(finding.key for finding in findings) == keys, findings
     assert findings[1].score.median < 0.4
     torch.testing.assert_close(findings[1].cameras.intrinsics, right.cameras.intrinsics, rtol=3e-3, atol=0.1)
+
+
+def test_half_a_pixel_is_not_named_beside_wrong_poses(right):
+    cameras = read(with_lens(right.cameras, shift(0.5)), POSES["inverse_pose"](stored(right.cameras, True)), True)
+    _, findings = diagnose(replace(right, cameras=cameras), TRANSFORMS)
+    assert [finding.key for finding in findings] == ["inverse_pose"]
 
 
 def test_distortion_of_images_that_have_none_is_named():

@@ -159,6 +159,20 @@ def test_one_view_is_refused(tmp_path):
         inspect_scene(scene)
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0])
+def test_half_the_focal_length_is_unusable_where_views_stand_so_close_that_it_fits(real_data, tmp_path, factor):
+    source = real_data("figurine")
+    values = json.loads((source / "transforms.json").read_text())
+    for frame in values["frames"]:
+        frame.update(
+            file_path=str(source / frame["file_path"]), fl_x=factor * frame["fl_x"], fl_y=factor * frame["fl_y"]
+        )
+    (tmp_path / "transforms.json").write_text(json.dumps(values))
+    done = inspect_scene(raytrans.open_scene(tmp_path), views=4)
+    assert done.score.median < 2 and done.usable == (factor == 1.0)
+    assert done.usable or "multiply the focal lengths fx and fy by 2" in done.verdict
+
+
 REAL = ["fox", "lego", "milk", "soda_can", "temple_sparse_ring", "mary_rose", "alexander", "scodive", "gum", "fruit"]
 REAL += ["rooftop", "figurine", "kitchen_rgbd"]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from raytrans import Cameras
 from raytrans.data.conventions import CONVENTIONS
@@ -16,6 +17,7 @@ FORMATS = {
     "llff": (np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]), True),  # down, right, backwards
     "colmap": (np.eye(4), False),
     "rgbd": (np.eye(4), True),
+    "tum": (np.eye(4), True),
 }
 
 
@@ -128,6 +130,36 @@ def test_columns_that_are_told_are_those_to_write(poses):
     change = first_that_mends(poses, "camera_axes_order", "transforms").change
     order = ["xyz".index(name) for name in change.split("(")[1].rstrip(")").split(", ")]
     np.testing.assert_allclose(wrong[:, :, [*order, 3]], right)
+
+
+def misread(matrices: np.ndarray, scalar_first: bool) -> np.ndarray:
+    """Rotations that a reader takes from quaternions of the other order, by scipy, whose order is x y z w."""
+    out, q = matrices.copy(), Rotation.from_matrix(matrices[:, :3, :3]).as_quat()
+    written = q if scalar_first else q[:, [3, 0, 1, 2]]
+    out[:, :3, :3] = Rotation.from_quat(written[:, [1, 2, 3, 0]] if scalar_first else written).as_matrix()
+    return out
+
+
+@pytest.mark.parametrize(("kind", "order"), [("colmap", "x y z w where"), ("tum", "w x y z where")])
+def test_quaternions_in_the_other_order_are_told_in_the_words_of_the_format(poses, kind, order):
+    cameras = read(misread(stored(poses, kind), kind == "colmap"), kind)
+    mends = [s for s in pose_suspects(CONVENTIONS[kind]) if s.key == "quaternion_order"]
+    assert len(mends) == 1 and order in mends[0].wrong and CONVENTIONS[kind].numbers in mends[0].change
+    assert not np.allclose(cameras.world_from_camera, poses, atol=0.1)
+    np.testing.assert_allclose(mends[0].corrected(cameras).world_from_camera, poses, atol=1e-9)
+
+
+def test_formats_of_matrices_have_no_order_of_quaternions():
+    kinds = [k for k in CONVENTIONS if any(s.key == "quaternion_order" for s in pose_suspects(CONVENTIONS[k]))]
+    assert kinds == ["colmap", "tum"]
+
+
+def test_colmaps_inverse_is_told_in_the_numbers_of_images_txt(poses):
+    every = [s for s in pose_suspects(CONVENTIONS["colmap"]) if s.key.startswith("inverse_pose")]
+    for one in every:
+        assert "QW QX QY QZ TX TY TZ of camera_from_world" in one.change and "4 x 4" not in one.change
+        assert "raytrans.geometry.to_colmap" in one.change and "docs/conventions.md" in one.change
+    assert len(every) == 3
 
 
 @pytest.mark.parametrize("kind", FORMATS)
