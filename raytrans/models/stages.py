@@ -126,8 +126,8 @@ class RayStage(nn.Module):
             square = typed[n].real ** 2 + typed[n].imag ** 2
             x = x + linear((square + 1e-6).sqrt())
         gap = log_distance[:, None, :] - log_distance[:, :, None]
-        near = [torch.exp(-gap.abs() / width) for width in (0.02, 0.1, 0.5)]
-        position = torch.stack([torch.tanh(gap / 0.1), *near], -1)
+        near = [torch.exp(-sharpness * gap.abs()) for sharpness in (50, 10, 2)]
+        position = torch.stack([torch.tanh(10 * gap), *near], 1).flatten(2)
         for layer in self.layers:
             x = layer(x, typed, position)
         return x
@@ -145,17 +145,26 @@ class RayLayer(nn.Module):
         self.mix = nn.ParameterList([nn.Parameter(0.1 * torch.randn(heads, n, 2)) for n in typed])
         self.feed = mlp(hidden, 2 * hidden, hidden)
 
-    def forward(self, x: Tensor, typed: dict[int, Tensor], position: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "r s c"], typed: dict[int, Tensor], position: Tensor) -> Tensor:
+        """`position` (R, 4, S S): functions of the gaps between samples, all those to the first one first."""
         q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        bias = self.position(position).movedim(-1, 1)
-        for n, mix in zip((1, 2), self.mix, strict=True):
-            y = typed[n]
-            query = y[:, None] * torch.view_as_complex(mix)[None, :, None]
-            # Re(q conj(k)) as one real product of twice the width
-            left = torch.view_as_real(query).flatten(-2)
-            right = torch.view_as_real(y).flatten(-2)[:, None]
-            bias = bias + left @ right.mT
-        q, k, v = (t.movedim(-2, 1) for t in (q, k, v))
-        attention = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5 + bias, -1)
-        x = x + self.out((attention @ v).movedim(1, -2).flatten(-2))
+        q, k, v = (t.transpose(1, 2).flatten(0, 1) for t in (q * q.shape[-1] ** -0.5, k, v))
+        bias = self._bias(typed, position).view(len(q), x.shape[1], -1)
+        attention = torch.softmax(torch.baddbmm(bias, q, k.mT), -1)
+        mixed = (attention @ v).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        x = x + self.out(mixed)
         return x + self.feed(self.out_norm(x))
+
+    def _bias(self, typed: dict[int, Tensor], position: Tensor) -> Float[Tensor, "r h s2"]:
+        """What the logits hold besides q k: heads before samples, so that each matrix of them is one piece of memory."""
+        mixing = self.position.weight.expand(len(position), -1, -1)
+        bias = torch.baddbmm(self.position.bias[:, None], mixing, position)
+        if not typed:
+            return bias
+        left, right = [], []
+        for y, mix in zip(typed.values(), self.mix, strict=True):
+            # Re(q conj(k)) as one real product of twice the width
+            left.append(torch.view_as_real(y[:, None] * torch.view_as_complex(mix)[:, None]).flatten(-2))
+            right.append(torch.view_as_real(y).flatten(-2))
+        left, right = torch.cat(left, -1).flatten(1, 2), torch.cat(right, -1)
+        return torch.baddbmm(bias.view(*left.shape[:2], -1), left, right.mT)
