@@ -9,6 +9,7 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered
+from raytrans.models.config import model_config
 from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs, sample_turn
 from raytrans.models.stages import ViewLayer, ViewStage, pair_invariants
 
@@ -134,7 +135,7 @@ def test_reading_typed_features_is_the_ray_convolution_restricted_to_rays_throug
 def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources():
     cameras, rays, distances = rig(), target_rays(), torch.tensor([2.5], dtype=F64)
     relative, samples = samples_of(cameras, rays, distances)
-    stage = ViewStage(4, 3, 8, 2, 1, (2, 1)).double()
+    stage = ViewStage(4, 3, model_config("tiny", hidden=8)).double()
     torch.nn.init.normal_(stage.pass_on)
     tokens = torch.randn(3, 5, 1, 4, dtype=F64)
     sources = {n: torch.randn(3, 5, 1, c, dtype=torch.complex128) for n, c in ((1, 2), (2, 1))}
