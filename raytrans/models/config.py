@@ -23,8 +23,8 @@ class ModelConfig:
 
     widths: group channels of the encoder at 1/2, 1/4, 1/8. fine_type, match_type: types of the rendering and matching
     features. planes: depths of the sweep in every source. coarse, fine: proposal positions and samples of a ray.
-    hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1, 2, ... on target samples, at
-    most as many of each as `fine_type` has; () for none.
+    hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1, 2, ... on target samples,
+    at most as many of each as `fine_type` has; () for none.
     directions: "none" (equivariant), or the frame whose directions the control arms read ("world", "target").
 
     Switches of the ablations, whose defaults are the released model:
@@ -81,9 +81,7 @@ class ModelConfig:
         if self.hidden % self.heads:
             raise ValueError(f"hidden: expected a multiple of heads ({self.heads}), got {self.hidden}")
         if self.logits == "dot" and self.hidden // 2 % self.heads:
-            raise ValueError(
-                f"logits: expected half of hidden ({self.hidden}) to be a multiple of heads ({self.heads})"
-            )
+            raise ValueError(f"hidden: expected a multiple of twice heads for dot logits, got {self.hidden}")
         for name in ("fine_type", "match_type"):
             try:
                 FieldType(getattr(self, name))

@@ -41,8 +41,8 @@ class ViewStage(nn.Module):
 
     The first query is made of visibility-weighted mean and variance over the sources and of per-sample scalars; logits
     are MLP(k_j - q, invariants_j) + log(weight_j). Typed outputs are sum_j A_j [E(n, 0) g_j + E(n, n) c f_j], with g_j
-    any function of the invariants and E the transport `RayPairs.phase`. With the real kernel g_j and c are real; without
-    the variance the mean is twice as wide.
+    any function of the invariants and E the transport `RayPairs.phase`. With the real kernel g_j and c are real;
+    without the variance the mean is twice as wide.
     """
 
     def __init__(self, tokens: int, scalars: int, config: ModelConfig):
@@ -104,7 +104,7 @@ def _view_layer(config: ModelConfig) -> nn.Module:
 class ViewLayer(nn.Module):
     """One layer of attention over the source axis (the first one), followed by a feed-forward block.
 
-    `RayAttention` with difference (or dot) logits, on tokens that are invariants, fused for sources along the first axis.
+    `RayAttention` with difference or dot logits, on tokens that are invariants, fused for sources along the first axis.
     """
 
     def __init__(self, hidden: int, heads: int, logits: str = "difference"):
