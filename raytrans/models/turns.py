@@ -85,7 +85,8 @@ def turn_channels(field_type: FieldType) -> int:
 def fourier(features: Float[Tensor, "n c h w"], field_type: FieldType) -> Float[Tensor, "n dim h w"]:
     """Typed components of a regular map: mean for n = 0, sum_r i^{-r} f_r / 2 for n = 1, two signs paired for n = 2.
 
-    To quarter turns n = 3 is the conjugate of n = 1. The sign of the Fourier transform is the one of the minimal-rotation section (features times e^{-i n gamma}).
+    To quarter turns n = 3 is the conjugate of n = 1. The sign of the Fourier transform is the one of the
+    minimal-rotation section (features times e^{-i n gamma}).
     """
     x = features.unflatten(1, (-1, TURNS))
     n0, n1, n2, n3 = (field_type.count(n) for n in range(4))
@@ -96,7 +97,6 @@ def fourier(features: Float[Tensor, "n c h w"], field_type: FieldType) -> Float[
     if n2:
         parts.append((two[:, :, 0] - two[:, :, 1] + two[:, :, 2] - two[:, :, 3]) / 2)
     if n3:
-        parts.append(
-            torch.stack([three[:, :, 0] - three[:, :, 2], three[:, :, 1] - three[:, :, 3]], 2).flatten(1, 2) / 2
-        )
+        real, imaginary = three[:, :, 0] - three[:, :, 2], three[:, :, 1] - three[:, :, 3]
+        parts.append(torch.stack([real, imaginary], 2).flatten(1, 2) / 2)
     return torch.cat(parts, 1)

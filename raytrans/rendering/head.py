@@ -35,7 +35,7 @@ class Head(nn.Module):
         return (1 - torch.exp(-DENSITY_SCALE * F.softplus(sigma) * interval)) * visible
 
     def color(self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor) -> Float[Tensor, "r s 3"]:
-        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact; plus any residual."""
+        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual."""
         logit = self.blend_out(F.relu(self.blend_source(tokens) + self.blend_sample(x)))[..., 0]
         share = torch.softmax(logit + torch.log(weight + 1e-4), 0)
         blend = (share[..., None] * colors).sum(0)
