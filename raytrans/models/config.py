@@ -12,6 +12,7 @@ CHOICES = {
     "logits": ("difference", "dot"),
     "visibility": ("sweep", "none"),
     "proposal": ("sweep", "uniform"),
+    "encoder": ("turns", "plain"),
     "scales": (1, 2),
     "color_stride": (1, 2),
 }
@@ -34,6 +35,7 @@ class ModelConfig:
     moments: whether the variance over the sources is handed on beside their mean.
     visibility: whether the sources' own depth distributions ("sweep") enter weights and tokens of the view stage.
     proposal: samples from the "sweep" of the sources, or "uniform" in the root of inverse distance.
+    encoder: exact at quarter "turns", or a "plain" CNN with about as many weights.
     scales: 1, or 2 to read the matching features, at quarter resolution, as tokens too.
     color_stride: 1, or 2 to read the colours of an image of half the size.
     residual: whether a small learned colour is added to the blend of source colours.
@@ -60,6 +62,7 @@ class ModelConfig:
     moments: bool = True
     visibility: str = "sweep"
     proposal: str = "sweep"
+    encoder: str = "turns"
     scales: int = 1
     color_stride: int = 1
     residual: bool = False

@@ -5,6 +5,8 @@ Turning the image by torch.rot90(k=1) turns every map and shifts r by one. Kerne
 stride 2, padding 1, keep this exact on even sides. Source: Cohen and Welling, Group Equivariant Convolutional Networks.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,12 +63,12 @@ class TurnNorm(nn.Module):
 
 
 class TurnBlock(nn.Module):
-    """Residual block of two group convolutions: x + conv(elu(norm(conv(elu(norm(x))))))."""
+    """Residual block of two group convolutions, or of plain layers: x + conv(elu(norm(conv(elu(norm(x))))))."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: Callable = TurnNorm, conv: Callable = TurnConv):
         super().__init__()
-        self.norms = nn.ModuleList([TurnNorm(channels), TurnNorm(channels)])
-        self.convs = nn.ModuleList([TurnConv(channels, channels), TurnConv(channels, channels, gain=0.5)])
+        self.norms = nn.ModuleList([norm(channels), norm(channels)])
+        self.convs = nn.ModuleList([conv(channels, channels), conv(channels, channels, gain=0.5)])
 
     def forward(self, features: Tensor) -> Tensor:
         x = features

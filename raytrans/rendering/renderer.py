@@ -58,7 +58,9 @@ class Renderer(nn.Module):
         super().__init__()
         self.config = config
         self.fine_type = FieldType(config.fine_type)
-        self.encoder = Encoder(config.widths, self.fine_type, FieldType(config.match_type), config.context)
+        self.encoder = Encoder(
+            config.widths, self.fine_type, FieldType(config.match_type), config.context, config.encoder
+        )
         self.sweep = DepthSweep(self.encoder, config.groups, config.context, config.volume, config.planes)
         self.agreement = Agreement()
         self.propose = Proposal() if config.proposal == "sweep" else None

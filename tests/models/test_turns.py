@@ -81,6 +81,21 @@ def test_encoder_is_exact_at_even_odd_and_tiny_sizes(size):
     assert base.fine.std() > 1e-3
 
 
+def test_a_plain_encoder_has_the_same_maps_but_does_not_turn_with_the_image():
+    torch.manual_seed(0)
+    types = FieldType("3x0 + 2x1"), FieldType("4x0 + 1x1")
+    exact, plain = (Encoder((2, 3, 3), *types, 2, kit).double() for kit in ("turns", "plain"))
+    for size in ((8, 8), (16, 24)):
+        image = torch.rand(2, 3, *size, dtype=torch.float64)
+        for a, b in zip(vars(exact(image)).values(), vars(plain(image)).values(), strict=True):
+            assert a.shape == b.shape
+    image = torch.rand(1, 3, 16, 24, dtype=torch.float64)
+    turned_image = torch.rot90(image, 1, (-2, -1))
+    for encoder, turns in ((exact, True), (plain, False)):
+        expected = torch.rot90(encoder(image).fine[:, :3], 1, (-2, -1))
+        assert torch.allclose(encoder(turned_image).fine[:, :3], expected, atol=1e-9) == turns
+
+
 def test_padded_size_is_a_multiple_of_the_stride():
     assert padded_size(57, 43) == (56, 40)
     assert padded_size(3, 100) == (8, 96)

@@ -19,6 +19,7 @@ SWITCHES = {
     "moments": {"moments": False},
     "visibility": {"visibility": "none"},
     "proposal": {"proposal": "uniform"},
+    "encoder": {"encoder": "plain"},
     "scales": {"scales": 2},
     "color_stride": {"color_stride": 2},
     "residual": {"residual": True},
@@ -27,7 +28,7 @@ SWITCHES = {
     "n up to 3": {"fine_type": "8x0 + 1x1 + 1x2 + 1x3", "typed": (1, 1, 1)},
 }
 TOGETHER = {
-    "everything but dot": {k: v for s in SWITCHES.values() for k, v in s.items() if k != "logits"},
+    "most": {k: v for s in SWITCHES.values() for k, v in s.items() if k not in ("logits", "encoder")},
     "dot, uniform": {"logits": "dot", "proposal": "uniform"},
 }
 
@@ -137,6 +138,7 @@ LINES = [  # as in docs/training.md
     ["model.moments=false"],
     ["model.visibility=none"],
     ["model.proposal=uniform"],
+    ["model.encoder=plain"],
     ["model.scales=2"],
     ["model.color_stride=2"],
     ["model.residual=true"],
@@ -161,10 +163,15 @@ def test_the_contracts_hold_with_the_switches(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("name", [name for name in SWITCHES if name != "encoder"])
 def test_the_contracts_hold_with_each_switch(name):
     report = check_model(fixed(Renderer(model_config("tiny", **SWITCHES[name]))), *rig(), dtype=F64)
     assert report.passed, str(report)
+
+
+def test_a_plain_encoder_breaks_the_quarter_turns_alone():
+    report = check_model(fixed(Renderer(model_config("tiny", encoder="plain"))), *rig(), dtype=F64)
+    assert report.broken == ["source_quarter_turn"], str(report)
 
 
 @pytest.mark.parametrize(("value", "same"), [("none", True), ("sweep", False)])
