@@ -48,7 +48,7 @@ def test_norms_and_blocks_commute_with_quarter_turns(layer):
 
 
 def test_fourier_components_have_their_types():
-    kind = FieldType("2x0 + 3x1 + 2x2")
+    kind = FieldType("2x0 + 3x1 + 2x2 + 3x3")
     x = torch.randn(1, turn_channels(kind) * TURNS, 4, 6, dtype=torch.float64)
     plain = fourier(x, kind).movedim(1, -1)
     after = fourier(turned(x, 1), kind).movedim(1, -1)
@@ -63,15 +63,15 @@ def test_fourier_components_have_their_types():
     assert torch.allclose(zero[..., 0], x[:, :TURNS].mean(1))
 
 
-def test_types_beyond_two_are_refused():
-    with pytest.raises(ValueError, match="n <= 2"):
-        turn_channels(FieldType("1x3"))
+def test_types_beyond_three_are_refused():
+    with pytest.raises(ValueError, match="n <= 3"):
+        turn_channels(FieldType("1x4"))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (13, 21), (57, 43), (5, 9)])
 def test_encoder_is_exact_at_even_odd_and_tiny_sizes(size):
     torch.manual_seed(0)
-    encoder = Encoder((2, 3, 3), FieldType("3x0 + 2x1 + 1x2"), FieldType("4x0 + 1x1"), 2).double()
+    encoder = Encoder((2, 3, 3), FieldType("3x0 + 2x1 + 1x2 + 1x3"), FieldType("4x0 + 1x1"), 2).double()
     image = torch.rand(1, 3, *size, dtype=torch.float64)
     base, after = encoder(image), encoder(torch.rot90(image, 1, (-2, -1)))
     zero = encoder.fine_type.count(0)
