@@ -48,8 +48,8 @@ class ModelConfig:
     context: int = 4
     volume: int = 4
     planes: int = 48
-    coarse: int = 64
-    fine: int = 16
+    coarse: int = 96
+    fine: int = 14
     hidden: int = 32
     heads: int = 4
     view_layers: int = 1

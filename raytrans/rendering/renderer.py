@@ -64,10 +64,11 @@ class Renderer(nn.Module):
         self.sweep = DepthSweep(self.encoder, config.groups, config.context, config.volume, config.planes)
         self.agreement = Agreement()
         self.propose = Proposal() if config.proposal == "sweep" else None
-        tokens = self.fine_type.dim + 3 + GEOMETRY + 6
+        directions = 0 if config.directions == "none" else 6
+        tokens = self.fine_type.dim + 3 + GEOMETRY + directions
         if config.scales == 2:
             tokens += self.encoder.match_type.dim
-        self.scalars = Agreement.features + 2 + 6
+        self.scalars = Agreement.features + 2 + directions
         self.views = ViewStage(tokens, self.scalars, config)
         self.along = RayStage(config.hidden, config.heads, config.ray_layers, config.typed)
         self.head = Head(config.hidden, self.scalars, config.residual)
@@ -141,7 +142,7 @@ class Renderer(nn.Module):
         logs, interval = log_intervals(inverse)
         pooled = self.agreement(hazard, visible, samples, pairs.cosine)
         y_axis, x_axis = self._directions(views, rays, samples)
-        scalars = torch.cat([pooled, logs[..., None], torch.log(interval + 1e-3)[..., None], x_axis], -1)
+        scalars = torch.cat([pooled, logs[..., None], torch.log(interval + 1e-3)[..., None], *x_axis], -1)
         typed = [self._invariants(self.fine_type, features, pairs)]
         if self.config.scales == 2:
             typed.append(self._invariants(self.encoder.match_type, read(views.match, samples), pairs))
@@ -157,7 +158,7 @@ class Renderer(nn.Module):
             ],
             -1,
         )
-        tokens = torch.cat([*typed, colors, geometry, y_axis], -1)
+        tokens = torch.cat([*typed, colors, geometry, *y_axis], -1)
         weight = samples.fade * (visible + 0.1)
         x, source, fields = self.views(tokens, weight, scalars, pairs, self._typed_sources(features))
         x = self.along(x, fields, logs)
@@ -175,12 +176,11 @@ class Renderer(nn.Module):
         parts = {b.n: p for b, p in zip(self.fine_type.blocks, self.fine_type.split(features), strict=True)}
         return {n: parts[n][..., :channels] for n, channels in orders(self.config.typed)}
 
-    def _directions(self, views: EncodedViews, rays: TargetRays, samples: Samples) -> tuple[Tensor, Tensor]:
-        """Directions that only the control arms read: source rays (N, R, S, 3) and twice the target ray (R, S, 6)."""
-        y = torch.stack(samples.toward, -1)
-        shape = (*samples.ratio.shape[1:], 6)
+    def _directions(self, views: EncodedViews, rays: TargetRays, samples: Samples) -> tuple[list[Tensor], list[Tensor]]:
+        """Directions that only the control arms read: source rays (N, R, S, 6) and the target ray (R, S, 6)."""
         if self.config.directions == "none":
-            return y.new_zeros(*y.shape[:-1], 6), y.new_zeros(shape)
+            return [], []
+        y = torch.stack(samples.toward, -1)
         axes = torch.eye(3, dtype=torch.float64, device=y.device)
         if self.config.directions == "target":
             if rays.axes is None:
@@ -188,8 +188,8 @@ class Renderer(nn.Module):
             axes = rays.axes.to(axes)
         y = torch.einsum("njk,nrsj->nrsk", (views.relative.camera_from_world @ axes).to(y), y)
         e1, x = (rays.frame[..., i].to(axes) @ axes for i in (0, 2))
-        target = torch.cat([x, e1], -1).to(y)[:, None].expand(shape)
-        return torch.cat([y, y - x[:, None].to(y)], -1), target
+        target = torch.cat([x, e1], -1).to(y)[:, None].expand(-1, y.shape[2], -1)
+        return [torch.cat([y, y - x[:, None].to(y)], -1)], [target]
 
     def target_rays(
         self, views: EncodedViews, rays: Rays, near: Tensor | None = None, far: Tensor | None = None

@@ -11,7 +11,8 @@ from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.tensors import pack, unpack
 
-FORMAT = "raytrans-2"  # planes uniform in the root of inverse distance; in 1 they were uniform in inverse distance
+# 2: planes uniform in the root of inverse distance; 3: no inputs for directions where none are read
+FORMAT = "raytrans-3"
 RELEASED = Path(__file__).parents[1] / "weights" / "small.safetensors"
 MODEL, OPTIMIZER = "model.", "optimizer."
 
