@@ -48,8 +48,8 @@ class ModelConfig:
     context: int = 4
     volume: int = 4
     planes: int = 48
-    coarse: int = 96
-    fine: int = 14
+    coarse: int = 80
+    fine: int = 15
     hidden: int = 32
     heads: int = 4
     view_layers: int = 1

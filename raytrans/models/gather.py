@@ -5,6 +5,7 @@ axes of source camera j, so s = 0 is the point at infinity. All lengths are coun
 the source over the distance to the target's origin.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +25,15 @@ TINY = 1e-12
 class RelativeCameras:
     """Source cameras recentred on `center` and counted in `unit` (batch N), all in float64.
 
+    `grid_from_camera` takes a point (x, y, z) in the axes of a camera to z times its place in the image, which spans
+    [-1, 1] from edge to edge; `size` is its width and height in pixels.
     `dtype` is the one the network works in. Vectors are cast to it once they are in the axes of a source, pixels once
     they are found: neither depends on the world frame, so that no rounding does.
     """
 
     camera_from_world: Float[Tensor, "n 3 3"]
     centers: Float[Tensor, "n 3"]
-    intrinsics: Float[Tensor, "n 3 3"]
+    grid_from_camera: Float[Tensor, "n 2 3"]
     size: Float[Tensor, "n 2"]
     reach: Float[Tensor, " n"]
     distortion: object | None
@@ -41,12 +44,15 @@ class RelativeCameras:
     @classmethod
     def of(cls, cameras: Cameras, center: Tensor, unit: Tensor, dtype: torch.dtype, device: torch.device):
         """From cameras in the world."""
-        height, width = (torch.as_tensor(v, dtype=torch.float64) for v in (cameras.height, cameras.width))
+        sides = [torch.as_tensor(v, dtype=torch.float64) for v in (cameras.width, cameras.height)]
+        size = torch.stack(sides, -1).expand(len(cameras), 2)
+        matrix = 2 / size[..., None] * cameras.intrinsics[:, :2]
+        matrix[..., 2] -= 1
         return cls(
             camera_from_world=cameras.world_from_camera[:, :3, :3].mT.contiguous().to(device),
             centers=((cameras.centers - center) / unit).to(device),
-            intrinsics=cameras.intrinsics.to(device),
-            size=torch.stack([width, height], -1).to(device),
+            grid_from_camera=matrix.to(device),
+            size=size.to(device),
             reach=_reach(cameras).to(device),
             distortion=None if cameras.distortion is None else cameras.distortion.to(torch.float64, device),
             center=center,
@@ -110,31 +116,41 @@ def project(
 
     Pixels are found in float64 and then cast: most of the network's own rounding would come from theirs.
     """
-    a = cameras.in_axes(direction)[..., None]
-    b = cameras.in_axes(origin.double() - cameras.centers[:, None])[..., None]
-    exact = [a[i] + inverse * b[i] for i in range(3)]
-    x, y, z = (t.to(cameras.dtype) for t in exact)
+    a, b = cameras.in_axes(direction), cameras.in_axes(origin.double() - cameras.centers[:, None])
+    x, y, z = (
+        torch.addcmul(p[..., None], inverse, q[..., None]) for p, q in zip(a.to(inverse), b.to(inverse), strict=True)
+    )
     ratio = (x * x + y * y + z * z + TINY).sqrt()
     inward = 1 / ratio
     toward = (x * inward, y * inward, z * inward)
     fade = _smoothstep((toward[2] - GRAZING[0]) / (GRAZING[1] - GRAZING[0]))
-    # behind the plane where a view has faded, any finite pixel will do
-    depth = torch.maximum(exact[2], GRAZING[0] / 2 * ratio)
-    u, v, bent_fade = _distorted(cameras, exact[0] / depth, exact[1] / depth)
-    k = cameras.intrinsics[:, None, None]
-    u, v = k[..., 0, 0] * u + k[..., 0, 1] * v + k[..., 0, 2], k[..., 1, 1] * v + k[..., 1, 2]
-    grid = []
-    for position, side in zip((u, v), cameras.size.T[..., None, None], strict=True):
-        fade = fade * _smoothstep(torch.minimum(position, side - position).to(cameras.dtype))
-        grid.append((2 / side * position - 1).to(cameras.dtype).clamp(-2, 2))
-    fade = fade if bent_fade is None else fade * bent_fade.to(cameras.dtype)
-    return Samples(torch.stack(grid, -1), fade, toward, ratio, inverse * inward)
+    grid, bent_fade = _grid(cameras, a, b, inverse.double(), GRAZING[0] / 2 * ratio)
+    for position, side in zip(grid, cameras.size.T[..., None, None], strict=True):
+        fade = fade * _smoothstep((side / 2).to(fade) * (1 - position.abs()).to(fade))
+    grid = torch.stack([position.to(fade) for position in grid], -1).clamp_(-2, 2)
+    fade = fade if bent_fade is None else fade * bent_fade.to(fade)
+    return Samples(grid, fade, toward, ratio, inverse * inward)
 
 
-def _distorted(cameras: RelativeCameras, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Where the lens images pinhole coordinates, and the weight that fades the view out beyond its reach."""
+def _grid(
+    cameras: RelativeCameras, a: Tensor, b: Tensor, inverse: Tensor, least: Tensor
+) -> tuple[Sequence[Tensor], Tensor | None]:
+    """Where points a + s b of the axes of the cameras (3, N, R) are in the images, and the weight of the lens.
+
+    Behind the plane where a view has faded, any finite place will do: depth is at least `least` there.
+    """
+    depth = torch.maximum(torch.addcmul(a[2][..., None], inverse, b[2][..., None]), least)
     if cameras.distortion is None:
-        return u, v, None
+        a, b = (torch.einsum("nij,jnr->inr", cameras.grid_from_camera, v) for v in (a, b))
+        return [torch.addcmul(p[..., None], inverse, q[..., None]).div_(depth) for p, q in zip(a, b, strict=True)], None
+    u, v = (torch.addcmul(a[i][..., None], inverse, b[i][..., None]) / depth for i in (0, 1))
+    u, v, fade = _distorted(cameras, u, v)
+    m = cameras.grid_from_camera[:, None, None]
+    return [m[..., i, 0] * u + m[..., i, 1] * v + m[..., i, 2] for i in (0, 1)], fade
+
+
+def _distorted(cameras: RelativeCameras, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the lens images pinhole coordinates, and the weight that fades the view out beyond its reach."""
     reach = cameras.reach[:, None, None]
     radius = (u * u + v * v + TINY).sqrt()
     shrink = (reach / radius).clamp_max(1)

@@ -1,7 +1,6 @@
 """View stage (ray attention over the source rays through a sample) and ray stage (attention along the target ray)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raytrans.fields.types import FieldType
@@ -14,7 +13,7 @@ def mlp(*widths: int) -> nn.Sequential:
     """Linear layers with ReLU between them (ELU costs five times as much per token here)."""
     layers: list[nn.Module] = []
     for a, b in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 
@@ -127,7 +126,7 @@ class ViewLayer(nn.Module):
             width = query.shape[-1] // self.heads
             logit = (key * query).unflatten(-1, (self.heads, width)).sum(-1) * width**-0.5
         else:
-            logit = self.to_logit(F.relu(key - query))
+            logit = self.to_logit((key - query).relu_())
         attention = torch.softmax(logit + bias, 0)
         value = self.to_value(x).unflatten(-1, (self.heads, -1))
         return (attention[..., None] * value).sum(0).flatten(-2), attention

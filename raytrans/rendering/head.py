@@ -36,7 +36,7 @@ class Head(nn.Module):
 
     def color(self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor) -> Float[Tensor, "r s 3"]:
         """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual."""
-        logit = self.blend_out(F.relu(self.blend_source(tokens) + self.blend_sample(x)))[..., 0]
+        logit = self.blend_out(self.blend_source(tokens).add_(self.blend_sample(x)).relu_())[..., 0]
         share = torch.softmax(logit + torch.log(weight + 1e-4), 0)
         blend = (share[..., None] * colors).sum(0)
         return blend if self.residual is None else blend + RESIDUAL * torch.tanh(self.residual(x))

@@ -1,7 +1,6 @@
 """Where along a target ray the surface may be: the sources' own depth distributions, read at coarse positions."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raytrans.models.gather import Samples
@@ -37,5 +36,5 @@ class Proposal(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(R, S, 4) to alpha (R, S); no view that sees a bin, no opacity."""
-        x = self.convs[1](F.relu(self.convs[0](pooled.mT)))[:, 0]
+        x = self.convs[1](self.convs[0](pooled.mT).relu_())[:, 0]
         return torch.sigmoid(self.slope * (pooled[..., 0] + 2) + x) * pooled[..., 3]

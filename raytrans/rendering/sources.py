@@ -200,7 +200,7 @@ def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:
         cameras,
         camera_from_world=cameras.camera_from_world[one],
         centers=cameras.centers[one],
-        intrinsics=cameras.intrinsics[one],
+        grid_from_camera=cameras.grid_from_camera[one],
         size=cameras.size[one],
         reach=cameras.reach[one],
         distortion=None if cameras.distortion is None else cameras.distortion[one],
