@@ -171,6 +171,7 @@ def test_the_contracts_hold_with_each_switch(name):
     assert report.passed, str(report)
 
 
+@pytest.mark.slow
 def test_a_plain_encoder_breaks_the_quarter_turns_alone():
     report = contracts(encoder="plain")
     assert report.broken == ["source_quarter_turn"], str(report)
