@@ -39,6 +39,7 @@ class ModelConfig:
     scales: 1, or 2 to read the matching features, at quarter resolution, as tokens too.
     color_stride: 1, or 2 to read the colours of an image of half the size.
     residual: whether a small learned colour is added to the blend of source colours.
+    exposure: whether a gain and a bias of every photo are fitted and undone in the colours that are blended.
     """
 
     widths: tuple[int, int, int] = (8, 12, 16)
@@ -66,6 +67,7 @@ class ModelConfig:
     scales: int = 1
     color_stride: int = 1
     residual: bool = False
+    exposure: bool = False
 
     def __post_init__(self):
         for field in fields(self):

@@ -14,6 +14,7 @@ from raytrans.models.encoder import Encoder
 from raytrans.models.gather import RelativeCameras, Samples, project, read, sample_pairs
 from raytrans.models.stages import RayStage, ViewStage, orders, pair_invariants
 from raytrans.rendering.compositing import Rendering, composite, weights_from_alpha
+from raytrans.rendering.exposure import balanced
 from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
 from raytrans.rendering.sampling import inverse_edges, near_inverse, resample, uniform_samples
@@ -100,7 +101,8 @@ class Renderer(nn.Module):
             own = torch.ones((), dtype=torch.float64) if near is None else near.double().mean()
         center = encoded.cameras.centers.mean(0)
         relative = RelativeCameras.of(encoded.cameras, center, own, self.dtype, self.device)
-        return self.sweep(replace(encoded, relative=relative, one_place=unit is None), generator=generator)
+        placed = self.sweep(replace(encoded, relative=relative, one_place=unit is None), generator=generator)
+        return balanced(placed) if self.config.exposure else placed
 
     def forward(
         self, views: EncodedViews, rays: TargetRays, background: Tensor, jitter: Tensor | None = None

@@ -207,20 +207,26 @@ def _only(cameras: RelativeCameras, j: int) -> RelativeCameras:
     )
 
 
+def matching_rays(views: EncodedViews, i: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rays through the matching pixels of source i: origin, frame, cosine to the optical axis, all (h w, ...)."""
+    h, w = views.match[i].shape[-2:]
+    camera = views.cameras[i]
+    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) + 0.5 for side in (h, w)), indexing="ij")
+    pixels = torch.stack([x * camera.width / w, y * camera.height / h], -1).reshape(-1, 2)
+    rays = camera.pixel_rays(pixels)
+    return *relative_rays(rays, views.relative), (rays.direction * camera.forward).sum(-1)
+
+
 def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rays through the matching pixels of source i: origin, frame, near (all (h w, ...)), inverse distances (h w, D).
 
     The planes run from `near` to 0 inclusive, uniform in the root of inverse distance.
     """
-    h, w = views.match[i].shape[-2:]
-    camera = views.cameras[i]
-    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) + 0.5 for side in (h, w)), indexing="ij")
-    pixels = torch.stack([x * camera.width / w, y * camera.height / h], -1).reshape(-1, 2)
-    origin, frame = relative_rays(camera.pixel_rays(pixels), views.relative)
+    origin, frame, cosine = matching_rays(views, i)
     near = near_inverse(views.relative, origin, frame[..., 2])
-    if camera.near is not None:
-        cosine = (camera.pixel_rays(pixels).direction * camera.forward).sum(-1).to(near)
-        near = torch.minimum(near, cosine * (views.relative.unit / camera.near).to(near))
+    bound = views.cameras[i].near
+    if bound is not None:
+        near = torch.minimum(near, cosine.to(near) * (views.relative.unit / bound).to(near))
     return origin, frame, near, inverse_edges(near, torch.zeros_like(near), planes - 1)
 
 
