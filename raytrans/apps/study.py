@@ -1,6 +1,7 @@
 """Train the arms of a study alike and compare them, scene by scene."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from raytrans.apps import cli
@@ -8,6 +9,7 @@ from raytrans.apps.evaluate import PROTOCOLS
 from raytrans.apps.studies import runs, tables
 from raytrans.apps.studies.arms import STUDIES, Study
 from raytrans.apps.studies.scores import Evaluation, held_out_views, read_scores, score
+from raytrans.export.files import write_text
 from raytrans.training.checkpoint import load
 
 STUDY_PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/3")
@@ -34,7 +36,7 @@ def parser() -> ArgumentParser:
     out.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     add_evaluation_arguments(out)
     out.add_argument("--table", action="store_true", help="only make the tables, of the scores that are there")
-    text = "also put the tables into this page, between <!-- STUDY --> and <!-- /STUDY -->"
+    text = "also put the tables into this page, between the lines <!-- STUDY --> and <!-- /STUDY -->"
     out.add_argument("--write", type=Path, metavar="FILE.md", help=text)
     cli.add_json_argument(out)
     return out
@@ -66,16 +68,31 @@ def main(arguments: Namespace) -> int:
     names = arguments.arms or list(study.arms)
     if unknown := [name for name in names if name not in study.arms]:
         raise ValueError(f"--arms: expected some of {', '.join(study.arms)}, got {unknown[0]!r}")
+    if arguments.minutes and arguments.device == "cuda":
+        raise ValueError("--minutes: expected --steps with --device cuda, where CPU time does not measure the work")
+    if arguments.write is not None:
+        tables.with_section(arguments.write.read_text(), arguments.study, "")
     if not arguments.table:
         run_study(study, names, arguments)
-    arms = {name: arm for name in names if (arm := runs.read_arm(arguments.out / name)) is not None}
-    folders = {(name, seed): arguments.out / name / str(seed) for name in arms for seed in arguments.seeds}
+    arms = [arm for name in names if (arm := runs.read_arm(arguments.out / name)) is not None]
+    folders = {(arm.name, seed): arguments.out / arm.name / str(seed) for arm in arms for seed in arguments.seeds}
     scores = {key: rows for key, folder in folders.items() if (rows := read_scores(folder))}
-    spent = {key: runs.spent_seconds(folder) for key, folder in folders.items() if key in scores}
-    found = [training_table(list(arms.values()), spent), tables.means(scores, list(arms))]
-    found.append(tables.comparisons(scores, list(arms), study.reference))
-    for header, rows in found:
-        cli.say("\n" + cli.table(header, rows))
+    seconds = {key: runs.spent_seconds(folders[key]) for key in scores}
+    compared = tables.comparisons(scores, names, study.reference)
+    found = {
+        "Training": training_table(arms, seconds),
+        "Mean PSNR in dB": tables.mean_table(scores, names, "psnr", 2),
+        "Mean SSIM": tables.mean_table(scores, names, "ssim", 3),
+        f"PSNR minus that of '{study.reference}' in dB, paired": tables.comparison_table(compared),
+    }
+    for title, table in found.items():
+        cli.say(f"\n{title}\n{cli.table(*table)}")
+    if arguments.write is not None:
+        content = "\n\n".join(f"{title}:\n\n{tables.markdown(table)}" for title, table in found.items())
+        write_text(arguments.write, tables.with_section(arguments.write.read_text(), arguments.study, content))
+    values = {"study": arguments.study, "arms": [vars(arm) | {"budget": vars(arm.budget)} for arm in arms]}
+    values |= {"comparisons": [asdict(one) for one in compared], "versions": cli.versions()}
+    cli.write_report(arguments.json, values)
     return 0
 
 
@@ -110,11 +127,11 @@ def run_study(study: Study, names: list[str], arguments: Namespace) -> None:
             cli.say(f"{arm.name}, seed {seed}: {runs.spent_seconds(folder):.0f} CPU-seconds of training")
 
 
-def training_table(arms: list[runs.Arm], spent: dict[tuple[str, int], float]) -> tables.Table:
+def training_table(arms: list[runs.Arm], seconds: dict[tuple[str, int], float]) -> tables.Table:
     """What the training of each arm took."""
     rows = []
     for arm in arms:
-        seconds = [value for (name, _), value in spent.items() if name == arm.name]
-        mean = f"{sum(seconds) / len(seconds):.0f}" if seconds else "-"
-        rows.append((arm.name, f"{arm.parameters:,}", str(arm.steps), mean, str(len(seconds))))
+        own = [value for (name, _), value in seconds.items() if name == arm.name]
+        mean = f"{sum(own) / len(own):.0f}" if own else "-"
+        rows.append((arm.name, f"{arm.parameters:,}", str(arm.steps), mean, str(len(own))))
     return ("arm", "parameters", "steps", "CPU-seconds a model", "models"), rows

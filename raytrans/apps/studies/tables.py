@@ -80,48 +80,65 @@ def matrix(
     seeds = [seed for seed in seeds if all(found[arm, seed] for arm in arms)]
     shared = [set(found[arm, seed]) for arm in arms for seed in seeds]
     scenes = sorted(set.intersection(*shared)) if shared else []
-    return [np.array([[found[arm, seed][scene] for seed in seeds] for scene in scenes]) for arm in arms]
+    shape = len(scenes), len(seeds)
+    return [np.reshape([found[arm, seed][scene] for scene in scenes for seed in seeds], shape) for arm in arms]
 
 
-def means(scores: Scores, arms: list[str], quality: str = "psnr") -> Table:
-    """A row for each group, a column for each arm: mean over scenes and seeds."""
-    rows = []
-    for group in groups(scores):
-        values = [matrix(scores, (arm,), group, quality)[0] for arm in arms]
-        count = max(v.shape[0] for v in values)
-        shown = [f"{v.mean():.2f}" if v.size else "-" for v in values]
-        rows.append((*_named(group), str(count), *shown))
-    return ("set", "pixels", "sources", "protocol", "scenes", *arms), rows
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the reference within a group."""
+
+    group: Group
+    arm: str
+    paired: Paired
 
 
-def comparisons(scores: Scores, arms: list[str], reference: str, quality: str = "psnr") -> Table:
-    """A row for each group and arm but the reference: the paired difference arm - reference."""
-    rows = []
+def comparisons(scores: Scores, arms: list[str], reference: str, quality: str = "psnr") -> list[Comparison]:
+    """For each group and arm but the reference the paired differences arm - reference, where both were measured."""
+    out = []
     for group in groups(scores):
         for arm in (one for one in arms if one != reference):
             own, other = matrix(scores, (arm, reference), group, quality)
             if own.size:
-                p = paired(own - other)
-                spread = [_signed(p.mean), _plain(p.deviation), _plain(p.error)]
-                rows.append((*_named(group), arm, *spread, f"{p.won} of {p.scenes}", str(p.seeds)))
-    names = ("set", "pixels", "sources", "protocol", "arm")
-    return (*names, f"minus {reference}, dB", "deviation", "standard error", "scenes won", "seeds"), rows
+                out.append(Comparison(group, arm, paired(own - other)))
+    return out
 
 
-def _named(group: Group) -> tuple[str, str, str, str]:
-    kind, size, sources, protocol = group
-    return kind, str(size), str(3 if protocol == "I/3" else sources), protocol
+def mean_table(scores: Scores, arms: list[str], quality: str, digits: int) -> Table:
+    """A row for each set and arm, a column for each protocol: mean over scenes and seeds."""
+    found = groups(scores)
+    protocols = list(dict.fromkeys(group[-1] for group in found))
+    rows = []
+    for place in dict.fromkeys(group[:-1] for group in found):
+        for arm in arms:
+            values = [matrix(scores, (arm,), (*place, protocol), quality)[0] for protocol in protocols]
+            shown = [f"{v.mean():.{digits}f}" if v.size else "-" for v in values]
+            rows.append((*map(str, place), arm, str(max(len(v) for v in values)), *shown))
+    return ("set", "pixels", "sources", "arm", "scenes", *protocols), rows
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def comparison_table(found: list[Comparison]) -> Table:
+    """A row for each comparison."""
+    rows = []
+    for one in found:
+        p = one.paired
+        spread = ["-" if value is None else f"{value:.2f}" for value in (p.deviation, p.error)]
+        rows.append((*map(str, one.group), one.arm, f"{p.mean:+.2f}", *spread, f"{p.won} of {p.scenes}", str(p.seeds)))
+    header = ("set", "pixels", "sources", "protocol", "arm", "difference", "deviation", "standard error", "scenes won")
+    return (*header, "seeds"), rows
 
 
 def markdown(table: Table) -> str:
     """A table in markdown."""
     header, rows = table
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))
+
+
+def with_section(page: str, name: str, content: str) -> str:
+    """A page with what stands between <!-- name --> and <!-- /name --> replaced; ValueError where these are missing."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"--write: expected {start} and {end} in the page, got neither or one")
+    return f"{before}{start}\n{content}\n{end}{after}"
