@@ -119,10 +119,17 @@ def test_sources_encoded_beforehand_serve_the_protocols_that_leave_them_alone(ca
     assert used == (protocol in ("I/I", "I/target-roll"))
 
 
-@pytest.mark.parametrize(("arm", "protocol"), [("world", "I/SE3"), ("target", "I/target-roll")])
-def test_the_controls_are_caught_by_their_protocol(case, arm, protocol):
+@pytest.mark.parametrize(
+    ("change", "protocol"),
+    [
+        ({"directions": "world"}, "I/SE3"),
+        ({"directions": "target"}, "I/target-roll"),
+        ({"encoder": "plain"}, "I/roll"),
+    ],
+)
+def test_the_controls_are_caught_by_their_protocol(case, change, protocol):
     torch.manual_seed(1)
-    model = Renderer(model_config("tiny").with_changes(directions=arm)).eval()
+    model = Renderer(model_config("tiny").with_changes(**change)).eval()
     plain = raytrans.render(model, case.views, case.camera).color
     assert (app.render_case(model, case, protocol, 3)[0] - plain).abs().max() > 1e-3
 

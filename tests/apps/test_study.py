@@ -171,6 +171,7 @@ def test_generated_scenes_are_a_view_each_of_both_sets():
         (["--minutes", "1", "--device", "cuda"], "--minutes"),
         (["--write", "nowhere.md"], "nowhere.md"),
         (["--scenes", "nowhere"], "nowhere"),
+        (["--scenes", "one/scene", "two/scene"], "'scene' twice"),
         (["--config", "nowhere.toml", "--out", "fresh"], "nowhere.toml"),
     ],
 )

@@ -12,10 +12,10 @@ from raytrans.apps.studies import tables
 GROUP = ("easy", 64, 6, "I/I")
 
 
-def rows(values: dict[str, float], protocol: str = "I/I") -> list[dict]:
+def rows(values: dict[str, float], protocol: str = "I/I", view: str = "0") -> list[dict]:
     """Scores of scenes with one view each."""
     group = {"set": "easy", "size": 64, "sources": 6, "protocol": protocol}
-    return [group | {"scene": scene, "view": "0", "psnr": value, "ssim": None} for scene, value in values.items()]
+    return [group | {"scene": scene, "view": view, "psnr": value, "ssim": None} for scene, value in values.items()]
 
 
 def test_one_seed_is_the_paired_t_test():
@@ -83,9 +83,11 @@ def test_pairs_are_the_scenes_and_seeds_that_both_arms_have():
     assert (one.paired.mean, one.paired.won, one.paired.scenes, one.paired.seeds) == (0.375, 1, 2, 2)
 
 
-def test_views_of_a_scene_count_once():
-    scores = {("a", 0): rows({"1": 20.0}) + rows({"1": 22.0}) + rows({"2": 30.0})}
+def test_a_scene_is_the_mean_of_the_views_that_both_arms_have():
+    scores = {("a", 0): rows({"1": 20.0, "2": 30.0}) + rows({"1": 22.0}, view="8")}
     assert tables.matrix(scores, ("a",), GROUP, "psnr")[0].tolist() == [[21.0], [30.0]]
+    scores["b", 0] = rows({"1": 19.0}, view="8")
+    assert [m.tolist() for m in tables.matrix(scores, ("a", "b"), GROUP, "psnr")] == [[[22.0]], [[19.0]]]
 
 
 def test_tables_in_markdown():
