@@ -24,27 +24,27 @@ TOKENS = 40_000  # samples times views in flight: chunks of about 256 rays at 8 
 def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
     """Feature maps and depth distributions of the source views, for any number of `render` calls. No gradients.
 
-    The views are kept as `arranged` has them, however they come.
+    The views are kept as `arranged` has them, however they come; not turned where the encoder is not exact.
     """
     if isinstance(views, EncodedViews):
         return views
     if not isinstance(views, Views):
         raise ValueError(f"sources: expected Views or the result of encode, got {type(views).__name__}")
     with torch.no_grad():
-        views = arranged(views)
+        views = arranged(views, turned=model.config.encoder == "turns")
         return model.place(model.encode(views), source_unit(views.cameras))
 
 
-def arranged(views: Views) -> Views:
+def arranged(views: Views, turned: bool = True) -> Views:
     """The views in `content_order`, each turned with its camera by `content_turn`: what they show is the same.
 
     Rounding then is the same to the last digit, whatever the order and the quarter turns in which the views come.
-    Skewed cameras are not turned.
+    Skewed cameras are not turned, nor any where `turned` is False.
     """
     images, cameras = [], []
     for i in content_order(views):
         image, camera = views.image(i), views.cameras[i]
-        turns = 0 if camera.intrinsics[0, 1] != 0 else content_turn(image)
+        turns = 0 if not turned or camera.intrinsics[0, 1] != 0 else content_turn(image)
         images.append(torch.rot90(image, turns, (0, 1)))
         cameras.append(camera.quarter_turned(turns))
     return Views(images, Cameras.stack(cameras))

@@ -13,12 +13,15 @@ from raytrans.apps import evaluate as app
 from raytrans.apps.evaluate import PROTOCOLS, Case, Scores
 from raytrans.data.generate import generated_scene
 from raytrans.data.images import read_image
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
 from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
 
 COUNT = 10
+EXACT = ("I/I", "I/SE3", "I/roll", "I/target-roll")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +79,8 @@ def test_some_of_the_held_out_views(place, tmp_path):
     assert [row["view"] for row in one["views"]] == ["0"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_no_protocol_changes_what_an_equivariant_model_renders(case, protocol):
+@pytest.mark.parametrize("protocol", EXACT)
+def test_no_exact_protocol_changes_what_an_equivariant_model_renders(case, protocol):
     torch.manual_seed(1)
     model = Renderer(model_config("tiny")).eval()
     plain = raytrans.render(model, case.views, case.camera)
@@ -86,10 +89,47 @@ def test_no_protocol_changes_what_an_equivariant_model_renders(case, protocol):
     torch.testing.assert_close(depth, plain.depth, rtol=1e-3, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize(("arm", "protocol"), [("world", "I/SE3"), ("target", "I/target-roll")])
-def test_the_controls_are_caught_by_their_protocol(case, arm, protocol):
+def test_the_other_protocols_change_the_sources_as_they_say(case):
+    assert set(PROTOCOLS) == {*EXACT, "I/any-roll", "I/disc", "I/3"}
     torch.manual_seed(1)
-    model = Renderer(model_config("tiny").with_changes(directions=arm)).eval()
+    model = Renderer(model_config("tiny")).eval()
+    order = nearest(case.views.cameras, case.camera, 4)
+    three = raytrans.render(model, case.views[sorted(order[:3])], case.camera).color
+    torch.testing.assert_close(app.render_case(model, case, "I/3", 3)[0], three, rtol=0, atol=1e-6)
+    grey = []
+    for image, camera in case.views:
+        y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
+        fx, fy, cx, cy = (float(camera.intrinsics[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        radius = np.hypot((x - cx) / fx, (y - cy) / fy)
+        edge = min(radius[0].min(), radius[-1].min(), radius[:, 0].min(), radius[:, -1].min())
+        grey.append(torch.where(torch.as_tensor(radius <= edge + 1e-9)[..., None], image, torch.tensor(0.5)))
+    disc = raytrans.render(model, Views(grey, case.views.cameras), case.camera).color
+    torch.testing.assert_close(app.render_case(model, case, "I/disc", 3)[0], disc, rtol=0, atol=1e-3)
+    assert (app.render_case(model, case, "I/any-roll", 3)[0] - disc).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_sources_encoded_beforehand_serve_the_protocols_that_leave_them_alone(case, protocol):
+    torch.manual_seed(1)
+    model = Renderer(model_config("tiny")).eval()
+    others = Views([image.flip(1) for image in case.views.images], case.views.cameras)
+    given = app.render_case(model, case, protocol, 3)[0]
+    torch.testing.assert_close(app.render_case(model, case, protocol, 3, raytrans.encode(model, case.views))[0], given)
+    used = not torch.equal(app.render_case(model, case, protocol, 3, raytrans.encode(model, others))[0], given)
+    assert used == (protocol in ("I/I", "I/target-roll"))
+
+
+@pytest.mark.parametrize(
+    ("change", "protocol"),
+    [
+        ({"directions": "world"}, "I/SE3"),
+        ({"directions": "target"}, "I/target-roll"),
+        ({"encoder": "plain"}, "I/roll"),
+    ],
+)
+def test_the_controls_are_caught_by_their_protocol(case, change, protocol):
+    torch.manual_seed(1)
+    model = Renderer(model_config("tiny").with_changes(**change)).eval()
     plain = raytrans.render(model, case.views, case.camera).color
     assert (app.render_case(model, case, protocol, 3)[0] - plain).abs().max() > 1e-3
 

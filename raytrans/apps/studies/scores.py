@@ -45,14 +45,20 @@ class HeldOut:
 
 
 def held_out_views(wanted: Evaluation) -> Iterator[HeldOut]:
-    """The views that every model is measured on: first those of the generated scenes, then those of the captures."""
+    """The views that every model is measured on: first those of the generated scenes, then those of the captures.
+
+    Raises ValueError for two captures in folders of one name, and for one without a held-out view.
+    """
     for name in TEST_SETS:
         for scene in islice(test_set(name), wanted.generated):
             case = next(generated_cases(scene, wanted.sources))
             yield HeldOut(name, str(scene.seed), max(case.image.shape[:2]), case)
-    for path in wanted.captures:
+    names = [(path if path.is_dir() else path.parent).resolve().name for path in wanted.captures]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--scenes: expected folders of different names, got {twice[0]!r} twice")
+    for name, path in zip(names, wanted.captures, strict=True):
         for case in scene_cases(Capture(open_scene(path), wanted.sources, wanted.max_size), wanted.views):
-            yield HeldOut(CAPTURES, path.resolve().name, wanted.max_size, case)
+            yield HeldOut(CAPTURES, name, wanted.max_size, case)
 
 
 def read_scores(folder: Path) -> list[dict]:
@@ -81,14 +87,17 @@ def score(folder: Path, model: Renderer, views: Sequence[HeldOut], wanted: Evalu
     count = len(rows)
     try:
         for view in views:
-            rows += scored(model, view, wanted, known)
+            rows += scored(model, view, wanted, known, folder)
     finally:
         if len(rows) > count:
             write_json(folder / SCORES, {"weights": _weights(folder), "scores": rows})
 
 
-def scored(model: Renderer, view: HeldOut, wanted: Evaluation, known: set[tuple]) -> list[dict]:
-    """Rows of one view; random frames and rolls are the same for every model, sources are encoded once if unchanged."""
+def scored(model: Renderer, view: HeldOut, wanted: Evaluation, known: set[tuple], folder: Path) -> list[dict]:
+    """Rows of one view that are not known; random frames and rolls are the same for every model.
+
+    Sources that a protocol leaves alone are encoded once. Raises ValueError, naming `folder`, for colours not finite.
+    """
     out, encoded, case = [], None, view.case
     for protocol in wanted.protocols:
         key = (view.set, view.scene, case.name, protocol, view.size, wanted.sources)
@@ -96,7 +105,7 @@ def scored(model: Renderer, view: HeldOut, wanted: Evaluation, known: set[tuple]
             continue
         encoded = encode(model, case.views) if encoded is None else encoded
         color, _ = render_case(model, case, protocol, zlib.crc32(f"{view.scene}/{case.name}".encode()), encoded)
-        cli.check_finite(color, None)
+        cli.check_finite(color, folder)
         measured = ssim(color, case.image) if min(color.shape[:2]) >= SSIM_WINDOW else None
         out.append(dict(zip(KEY, key, strict=True)) | {"psnr": psnr(color, case.image), "ssim": measured})
     return out

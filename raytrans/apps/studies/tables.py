@@ -62,25 +62,30 @@ def groups(scores: Scores) -> list[Group]:
     return list(dict.fromkeys(group_of(row) for rows in scores.values() for row in rows))
 
 
-def by_scene(rows: list[dict], group: Group, quality: str) -> dict[str, float]:
-    """Scene -> mean over its views, within one group."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if group_of(row) == group and row[quality] is not None:
-            values.setdefault(row["scene"], []).append(row[quality])
-    return {scene: float(np.mean(found)) for scene, found in values.items()}
+def by_view(rows: list[dict], group: Group, quality: str) -> dict[tuple[str, str], float]:
+    """(scene, view) -> value, within one group."""
+    known = [row for row in rows if group_of(row) == group and row[quality] is not None]
+    return {(row["scene"], row["view"]): row[quality] for row in known}
 
 
 def matrix(
     scores: Scores, arms: tuple[str, ...], group: Group, quality: str
 ) -> list[Float[np.ndarray, "scenes seeds"]]:
-    """For each arm its values over the scenes and seeds that all of these arms have; no seed where there are none."""
+    """For each arm its means over the views of a scene; views and seeds are those that all of these arms have."""
     seeds = sorted({seed for _, seed in scores if all((arm, seed) in scores for arm in arms)})
-    found = {(arm, seed): by_scene(scores[arm, seed], group, quality) for arm in arms for seed in seeds}
+    found = {(arm, seed): by_view(scores[arm, seed], group, quality) for arm in arms for seed in seeds}
     seeds = [seed for seed in seeds if all(found[arm, seed] for arm in arms)]
     shared = [set(found[arm, seed]) for arm in arms for seed in seeds]
-    scenes = sorted(set.intersection(*shared)) if shared else []
-    return [np.array([[found[arm, seed][scene] for seed in seeds] for scene in scenes]) for arm in arms]
+    views: dict[str, list[tuple[str, str]]] = {}
+    for view in sorted(set.intersection(*shared)) if shared else []:
+        views.setdefault(view[0], []).append(view)
+    return [
+        np.reshape(
+            [np.mean([found[arm, seed][view] for view in own]) for own in views.values() for seed in seeds],
+            (len(views), len(seeds)),
+        )
+        for arm in arms
+    ]
 
 
 @dataclass(frozen=True)
