@@ -56,7 +56,8 @@ def main(arguments: Namespace) -> int:
     values = {"tolerance": TOLERANCE, "seeds": arguments.seeds, "views": arguments.views, "sides": {}}
     photographed = {name: capture_statistics(scene, arguments) for name, scene in captures.items()}
     for i, side in enumerate(arguments.sides):
-        generated = mixture_statistics(replace(config, sizes=(side,), views=max(arguments.views, 2)), seeds, meshes)
+        shown_alone = replace(config, sizes=(side,), views=max(arguments.views, 2), sources=(1, 1))
+        generated = mixture_statistics(shown_alone, seeds, meshes)
         real = {name: found[i] for name, found in photographed.items()}
         values["sides"][str(side)] = compared(real, generated)
         cli.say(shown(side, values["sides"][str(side)]))
