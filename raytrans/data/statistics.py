@@ -34,7 +34,8 @@ def spectrum_slope(gray: Float[Tensor, "height width"]) -> float:
     window = _hann(height)[:, None] * _hann(width)
     gray = (gray - (gray * window).sum() / window.sum()) * window
     power = torch.fft.fft2(gray).abs().square()
-    frequency = torch.hypot(torch.fft.fftfreq(height).double()[:, None], torch.fft.fftfreq(width).double())
+    down, across = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
+    frequency = torch.hypot(down[:, None], across)
     rings = (frequency * min(height, width)).round().long()
     kept = (rings >= LOWEST) & (frequency <= HIGHEST)
     if min(height, width) < 8 or float(power[kept].max()) < 1e-20 * height * width:

@@ -66,6 +66,8 @@ class DataConfig:
         _require("sizes", sizes, _whole(sizes) and min(sizes, default=0) >= 1, "one or more positive integers")
         rising = _whole(sources) and len(sources) == 2 and 1 <= sources[0] <= sources[1]
         _require("sources", sources, rising, "two rising positive integers")
+        enough = sources[1] < self.views or self.folder_share == 1
+        _require("sources", sources, enough, f"fewer than views, {self.views}, which hold the target too")
         for name in ("folders", "meshes"):
             _require(
                 name, getattr(self, name), all(isinstance(f, str) for f in getattr(self, name)), f"paths of {name}"

@@ -86,6 +86,21 @@ def test_narrow_baselines_share_the_motion_from_the_first_camera():
     test_views_agree_in_depth_and_colour(narrow)
 
 
+def test_rolls_and_zooms_turn_and_scale_what_is_seen():
+    """Rolls keep places and axes of view and stay within their limit; focal lengths are multiplied; views agree."""
+    plain, changed = (
+        generated_scene(1003, "easy", (48, 64), 4, shooting=Shooting(roll=roll, zoom=zoom))
+        for roll, zoom in ((0.0, 1.0), (0.5, 1.4))
+    )
+    before, after = (scene.cameras.world_from_camera for scene in (plain, changed))
+    torch.testing.assert_close(after[:, :, 2:], before[:, :, 2:])
+    cosine = (after[:, :3, 0] * before[:, :3, 0]).sum(-1)
+    assert float(cosine.min()) > np.cos(0.5) - 1e-9 and len(set(cosine.round(decimals=6).tolist())) == 4
+    factors = changed.cameras.intrinsics / plain.cameras.intrinsics
+    assert factors[0, 0, 0] == factors[0, 1, 1] == pytest.approx(1.4) and factors[0, 0, 2] == factors[0, 2, 2] == 1
+    test_views_agree_in_depth_and_colour(changed)
+
+
 @pytest.mark.parametrize("kind", ["easy", "full"])
 def test_same_seed_same_scene(kind):
     first, second = (generated_scene(7, kind, (24, 20), 3) for _ in range(2))

@@ -8,6 +8,8 @@ def test_shipped_configs_read_and_hold_only_differences():
     small = read_config("configs/small.toml")
     assert small.model == SIZES["small"] and small.optim.steps == 3200 and small.data.rays == 768
     assert read_config("configs/tiny.toml").data.sources == (3, 4)
+    photographic = read_config("configs/photographic.toml").data
+    assert photographic.views > photographic.sources[1] == 10 and photographic.photographic_share > 0
     assert read_config("configs/base.toml").optim.precision == "bfloat16"
 
 
@@ -38,6 +40,13 @@ def test_overrides_take_toml_values_and_bare_words(tmp_path):
         ({"model": {"typed": [4, 2, 1]}}, "typed: expected"),
         ({"model": {"typed": 4}}, "typed"),
         ({"model": {"logits": "dot", "hidden": 36, "heads": 4}}, "hidden: expected a multiple of twice heads"),
+        ({"data": {"views": 5, "sources": [3, 5]}}, r"sources: expected fewer than views, 5.*got \(3, 5\)"),
+        ({"data": {"roll_share": 1.5}}, "roll_share: expected a number from 0 to 1, got 1.5"),
+        ({"data": {"photographic_share": -0.1}}, "photographic_share: expected a number from 0 to 1"),
+        ({"data": {"mesh_share": 0.2}}, "mesh_share: expected 0 where meshes names none, got 0.2"),
+        ({"data": {"aspect": 0.5}}, "aspect: expected a finite number of at least 1, got 0.5"),
+        ({"data": {"zoom": 0}}, "zoom: expected a finite number of at least 1, got 0.0"),
+        ({"data": {"exposure": 2.0}}, "exposure: expected a number from 0 to 1, got 2.0"),
         ({"seed": "x"}, "seed must be an integer"),
     ],
 )

@@ -57,7 +57,8 @@ def _texture(mesh) -> tuple[np.ndarray, np.ndarray]:
     uv, material = getattr(mesh.visual, "uv", None), getattr(mesh.visual, "material", None)
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if uv is None or image is None:
-        color = np.asarray(mesh.visual.to_color().main_color)[:3] / 255
+        visual = mesh.visual.to_color() if hasattr(mesh.visual, "to_color") else mesh.visual
+        color = np.asarray(visual.main_color)[:3] / 255
         return np.zeros((len(mesh.vertices), 2)), np.broadcast_to(color, (SIDE, SIDE, 3)).astype(np.float32)
     picture = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), np.float32) / 255
     uv = np.asarray(uv) * [1, -1] + [0, 1]
