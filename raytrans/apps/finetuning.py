@@ -9,6 +9,7 @@ from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.data.readers import open_scene
 from raytrans.export.files import append_json_line, write_text
+from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load, save_model
 from raytrans.training.config import FinetuneConfig, finetune_config
 from raytrans.training.finetuning import INTERRUPTED, LEAST, Bench, Outcome, finetune
@@ -41,9 +42,10 @@ def main(arguments: Namespace, device: str) -> int:
         append_json_line(out / LOG, {"step": step, "seconds": seconds, **values})
         log.info("step %d, %.0f s: %s", step, seconds, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
-    tuned, outcome = finetune(model, bench, minutes, report)
-    facts = {"step": outcome.step, "seed": config.seed, "check_psnr": outcome.best}
-    save_model(out / WEIGHTS, tuned, facts)
+    def keep(tuned: Renderer, step: int, psnr: float) -> None:
+        save_model(out / WEIGHTS, tuned, {"step": step, "seed": config.seed, "check_psnr": psnr})
+
+    outcome = finetune(model, bench, minutes, report, keep)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))
     return cli.INTERRUPTED if outcome.end == INTERRUPTED else 0

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -128,7 +129,7 @@ class FinetuneConfig:
     sources: int = 8
     targets: int = 4
     rays: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: int = 20
     clip: float = 1.0
     average: float = 0.98
@@ -143,7 +144,7 @@ class FinetuneConfig:
         _require("average", self.average, 0 <= self.average < 1, "a number from 0 to below 1")
 
 
-def finetune_config(overrides: list[str] = ()) -> FinetuneConfig:
+def finetune_config(overrides: Sequence[str] = ()) -> FinetuneConfig:
     """The defaults with `key=value` overrides."""
     return _filled(FinetuneConfig, overridden({}, overrides), "--set")
 
@@ -169,7 +170,7 @@ def train_config(values: dict, source: str = "config") -> TrainConfig:
     return TrainConfig(size=size, seed=seed, model=model, **parts)
 
 
-def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a TOML file and apply `section.key=value` overrides."""
     path = Path(path)
     try:
@@ -181,7 +182,7 @@ def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
     return train_config(overridden(values, overrides), str(path))
 
 
-def overridden(values: dict, overrides: list[str]) -> dict:
+def overridden(values: dict, overrides: Sequence[str]) -> dict:
     """Nested dictionaries with every `section.key=value` in its place, values in TOML syntax, bare words as strings."""
     for item in overrides:
         key, separator, text = item.partition("=")

@@ -18,7 +18,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
-from raytrans.rendering.synthesis import arranged, content_order, render_rays
+from raytrans.rendering.synthesis import arranged, background_color, content_order, render_rays
 from raytrans.training.config import FinetuneConfig, OptimConfig
 from raytrans.training.loop import decay, ray_losses, weighted
 from raytrans.training.metrics import psnr
@@ -102,12 +102,12 @@ def measured(model: Renderer, checks: list[tuple[EncodedViews, Rays, Tensor]]) -
 
 
 class Best:
-    """The moving average of a model, and its best state by the checks so far, the start included."""
+    """The moving average of a model, which is kept whenever the checks are better than ever, the start included."""
 
-    def __init__(self, model: Renderer, bench: Bench):
-        self.checks, self.average = bench.checks(), copy.deepcopy(model).eval()
-        self.start = self.psnr = measured(self.average, self.checks)
-        self.step, self.state = 0, copy.deepcopy(self.average.state_dict())
+    def __init__(self, model: Renderer, bench: Bench, keep: Callable[[Renderer, int, float], None]):
+        self.checks, self.average, self.keep = bench.checks(), copy.deepcopy(model).eval(), keep
+        self.psnr = -math.inf
+        self.start = self.check(0)
 
     @torch.no_grad()
     def follow(self, model: Renderer, share: float) -> None:
@@ -116,22 +116,24 @@ class Best:
             own.lerp_(theirs, 1 - share)
 
     def check(self, step: int) -> float:
-        """PSNR of the average now, which is kept if it is the highest so far."""
+        """PSNR of the average now."""
         value = measured(self.average, self.checks)
         if value > self.psnr:
-            self.psnr, self.step, self.state = value, step, copy.deepcopy(self.average.state_dict())
+            self.psnr, self.step = value, step
+            self.keep(self.average, step, value)
         return value
-
-    def model(self) -> Renderer:
-        """The best state as a model."""
-        self.average.load_state_dict(self.state)
-        return self.average
 
 
 def finetune(
-    model: Renderer, bench: Bench, minutes: float, report: Callable[[int, dict[str, float]], None]
-) -> tuple[Renderer, Outcome]:
-    """Train what is not `FROZEN`; the best moving average of the weights by the checks, never worse than the start.
+    model: Renderer,
+    bench: Bench,
+    minutes: float,
+    report: Callable[[int, dict[str, float]], None],
+    keep: Callable[[Renderer, int, float], None],
+) -> Outcome:
+    """Train what is not `FROZEN` and `keep(model, step, psnr)` the start, then every better one by the checks.
+
+    What is checked and kept is a moving average of the weights.
 
     The learning rate falls with the share of the steps or of the time that is over, encoding included, whichever is
     larger. Ctrl-C and a loss that is not finite end it early, with the best so far.
@@ -140,7 +142,7 @@ def finetune(
     begin, done, step, end, colors = time.monotonic(), 0.0, 0, "time is over", []
     trained = [value for name, value in model.named_parameters() if not name.startswith(FROZEN)]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
-    best = Best(model, bench)
+    best = Best(model, bench, keep)
     report(0, {"check/psnr": best.start})
     try:
         while done < 1:
@@ -161,7 +163,7 @@ def finetune(
             end = "all steps are done" if step >= config.steps else end
     except KeyboardInterrupt:
         end = INTERRUPTED
-    return best.model(), Outcome(best.start, best.psnr, best.step, step, end)
+    return Outcome(best.start, best.psnr, best.step, step, end)
 
 
 def _step(model: Renderer, bench: Bench, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> float:
@@ -170,7 +172,8 @@ def _step(model: Renderer, bench: Bench, optimizer: torch.optim.Optimizer, gener
     color = 0.0
     for _ in range(bench.config.targets):
         view = bench.trained[int(torch.randint(len(bench.trained), (), generator=generator))]
-        terms = ray_losses(model, bench.sources(view), bench.sample(view, generator), generator)
+        sources = bench.sources(view)
+        terms = ray_losses(model, sources, bench.sample(view, generator), generator, background_color(sources, None))
         total = weighted(terms, OptimConfig()) / bench.config.targets
         if not bool(torch.isfinite(total)):
             return math.nan

@@ -17,6 +17,7 @@ from torch import Tensor
 from raytrans.geometry.rigid import random_rotation
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.shapes import Float
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.config import OptimConfig, TrainConfig
 from raytrans.training.losses import sweep_loss, total_loss
@@ -69,16 +70,24 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
     return terms | {"total": weighted(terms, optim)}
 
 
-def ray_losses(model: Renderer, views: EncodedViews, sample: Sample, generator: torch.Generator) -> dict[str, Tensor]:
-    """Terms of the loss of the target rays of a sample, seen from placed views; colour alone, NaN, if not finite."""
+def ray_losses(
+    model: Renderer,
+    views: EncodedViews,
+    sample: Sample,
+    generator: torch.Generator,
+    background: Float[Tensor, "3"] | None = None,
+) -> dict[str, Tensor]:
+    """Terms of the loss of the target rays of a sample, seen from placed views; colour alone, NaN, if not finite.
+
+    The background is black unless given.
+    """
     rays = model.target_rays(views, sample.rays)
     rays.axes = sample.axes
     if bool(rays.unit.isnan().any()):
         raise ValueError("sources: expected cameras at different places, got all of them and the target at one")
     color = sample.color.to(model.dtype).to(model.device)
     jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
-    background = torch.zeros(3, dtype=color.dtype, device=color.device)
-    traced = model(views, rays, background, jitter)
+    traced = model(views, rays, color.new_zeros(3) if background is None else background, jitter)
     if not bool(torch.isfinite(traced.rendering.opacity).all()):
         return {"color": color.new_tensor(torch.nan)}
     known = color.new_full((len(color),), torch.nan)
