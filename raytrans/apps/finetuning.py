@@ -12,7 +12,7 @@ from raytrans.export.files import append_json_line, write_text
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load, save_model
 from raytrans.training.config import FinetuneConfig, finetune_config
-from raytrans.training.finetuning import INTERRUPTED, LEAST, Bench, Outcome, finetune
+from raytrans.training.finetuning import INTERRUPTED, LEAST, Material, Outcome, finetune
 from raytrans.training.loop import LOG, WEIGHTS
 from raytrans.training.samples import SceneData, has_length
 
@@ -32,8 +32,8 @@ def main(arguments: Namespace, device: str) -> int:
             raise ValueError(f"--out: {out} holds a run already; choose another folder (--init {out} starts from it)")
     model = load(arguments.init, device)
     data = scene_data(arguments.finetune, out, config)
-    bench = Bench(model, data, config)
-    log.info(_opening(bench, arguments.init or RELEASED, minutes, device))
+    material = Material(model, data, config)
+    log.info(_opening(material, arguments.init or RELEASED, minutes, device))
     write_text(out / LOG, "")
     begin = time.monotonic()
 
@@ -45,7 +45,7 @@ def main(arguments: Namespace, device: str) -> int:
     def keep(tuned: Renderer, step: int, psnr: float) -> None:
         save_model(out / WEIGHTS, tuned, {"step": step, "seed": config.seed, "check_psnr": psnr})
 
-    outcome = finetune(model, bench, minutes, report, keep)
+    outcome = finetune(model, material, minutes, report, keep)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))
     return cli.INTERRUPTED if outcome.end == INTERRUPTED else 0
@@ -69,11 +69,11 @@ def scene_data(folder: Path, out: Path, config: FinetuneConfig) -> SceneData:
     return SceneData(list(views.images), views.cameras, None if any(d is None for d in depth) else depth)
 
 
-def _opening(bench: Bench, init: Path, minutes: float, device: str) -> str:
-    config, depth = bench.config, "" if bench.scene.depth is None else " and depth"
+def _opening(material: Material, init: Path, minutes: float, device: str) -> str:
+    config, depth = material.config, "" if material.scene.depth is None else " and depth"
     return (
-        f"fine-tuning {init} on {device} for {minutes:g} minutes: {len(bench.trained)} views to train on, "
-        f"{len(bench.checked)} others to check, colour{depth}, {config.targets} x {config.rays} rays a step; "
+        f"fine-tuning {init} on {device} for {minutes:g} minutes: {len(material.trained)} views to train on, "
+        f"{len(material.checked)} others to check, colour{depth}, {config.targets} x {config.rays} rays a step; "
         "what is held out is not looked at"
     )
 

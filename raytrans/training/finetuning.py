@@ -41,7 +41,7 @@ class Outcome:
     end: str
 
 
-class Bench:
+class Material:
     """One scene encoded by a model: which views are trained on, which are checked, and the sources of each."""
 
     def __init__(self, model: Renderer, scene: SceneData, config: FinetuneConfig):
@@ -104,10 +104,12 @@ def measured(model: Renderer, checks: list[tuple[EncodedViews, Rays, Tensor]]) -
 class Best:
     """The moving average of a model, which is kept whenever the checks are better than ever, the start included."""
 
-    def __init__(self, model: Renderer, bench: Bench, keep: Callable[[Renderer, int, float], None]):
-        self.checks, self.average, self.keep = bench.checks(), copy.deepcopy(model).eval(), keep
+    def __init__(self, model: Renderer, material: Material, keep: Callable[[Renderer, int, float], None]):
+        self.checks, self.average, self.keep = material.checks(), copy.deepcopy(model).eval(), keep
         self.psnr = -math.inf
         self.start = self.check(0)
+        if math.isnan(self.start):
+            raise ValueError("model: expected finite colours of the views that are checked, got NaN")
 
     @torch.no_grad()
     def follow(self, model: Renderer, share: float) -> None:
@@ -126,30 +128,28 @@ class Best:
 
 def finetune(
     model: Renderer,
-    bench: Bench,
+    material: Material,
     minutes: float,
     report: Callable[[int, dict[str, float]], None],
     keep: Callable[[Renderer, int, float], None],
 ) -> Outcome:
     """Train what is not `FROZEN` and `keep(model, step, psnr)` the start, then every better one by the checks.
 
-    What is checked and kept is a moving average of the weights.
-
-    The learning rate falls with the share of the steps or of the time that is over, encoding included, whichever is
-    larger. Ctrl-C and a loss that is not finite end it early, with the best so far.
+    What is checked and kept is a moving average of the weights. The learning rate falls with the share of the steps or
+    of the time that is over, encoding included, whichever is larger. Ctrl-C and a loss that is not finite end it early.
+    Raises ValueError where the colours of the start are not finite.
     """
-    config, generator = bench.config, torch.Generator().manual_seed(bench.config.seed)
+    config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
     begin, done, step, end, colors = time.monotonic(), 0.0, 0, "time is over", []
     trained = [value for name, value in model.named_parameters() if not name.startswith(FROZEN)]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
-    best = Best(model, bench, keep)
+    best = Best(model, material, keep)
     report(0, {"check/psnr": best.start})
     try:
         while done < 1:
-            optimizer.param_groups[0]["lr"] = (
-                config.learning_rate * min(1, (step + 1) / (config.warmup + 1)) * decay(done)
-            )
-            colors.append(_step(model, bench, optimizer, generator))
+            warm = min(1, (step + 1) / (config.warmup + 1))
+            optimizer.param_groups[0]["lr"] = config.learning_rate * warm * decay(done)
+            colors.append(_step(model, material, optimizer, generator))
             if not math.isfinite(colors[-1]):
                 end = f"the loss is not finite at step {step + 1}"
                 break
@@ -166,20 +166,20 @@ def finetune(
     return Outcome(best.start, best.psnr, best.step, step, end)
 
 
-def _step(model: Renderer, bench: Bench, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> float:
+def _step(model: Renderer, material: Material, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> float:
     """Descend once on rays of some views; the colour term before, NaN where loss or gradient is not finite."""
     optimizer.zero_grad(set_to_none=True)
     color = 0.0
-    for _ in range(bench.config.targets):
-        view = bench.trained[int(torch.randint(len(bench.trained), (), generator=generator))]
-        sources = bench.sources(view)
-        terms = ray_losses(model, sources, bench.sample(view, generator), generator, background_color(sources, None))
-        total = weighted(terms, OptimConfig()) / bench.config.targets
+    for _ in range(material.config.targets):
+        view = material.trained[int(torch.randint(len(material.trained), (), generator=generator))]
+        sources = material.sources(view)
+        terms = ray_losses(model, sources, material.sample(view, generator), generator, background_color(sources, None))
+        total = weighted(terms, OptimConfig()) / material.config.targets
         if not bool(torch.isfinite(total)):
             return math.nan
         total.backward()
-        color += terms["color"].item() / bench.config.targets
-    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], bench.config.clip)
+        color += terms["color"].item() / material.config.targets
+    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], material.config.clip)
     if not bool(torch.isfinite(norm)):
         return math.nan
     optimizer.step()

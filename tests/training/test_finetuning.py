@@ -15,7 +15,7 @@ from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.config import finetune_config
-from raytrans.training.finetuning import FROZEN, Bench, evenly, finetune
+from raytrans.training.finetuning import FROZEN, Material, evenly, finetune
 from raytrans.training.samples import SceneData
 
 SETTINGS = ["rays=64", "targets=2", "sources=3", "warmup=2", "checks=3", "learning_rate=0.005", "average=0.5"]
@@ -52,16 +52,16 @@ def keeping(kept: list) -> Callable:
 def tuned(data):
     model, lines, kept = spoiled(), [], []
     before = copy.deepcopy(model)
-    bench = Bench(model, data, finetune_config([*SETTINGS, "steps=15"]))
-    outcome = finetune(model, bench, 60, lambda step, values: lines.append((step, values)), keeping(kept))
+    material = Material(model, data, finetune_config([*SETTINGS, "steps=15"]))
+    outcome = finetune(model, material, 60, lambda step, values: lines.append((step, values)), keeping(kept))
     assert [step for step, _ in kept][:2] == [0, 5] and kept[-1][0] == outcome.step
-    return before, kept[-1][1], outcome, lines, bench
+    return before, kept[-1][1], outcome, lines, material
 
 
 def test_views_that_are_not_trained_on_get_better(tuned, data):
-    before, better, outcome, lines, bench = tuned
-    [checked] = bench.checked
-    assert checked not in bench.trained and len(bench.trained) == 6
+    before, better, outcome, lines, material = tuned
+    [checked] = material.checked
+    assert checked not in material.trained and len(material.trained) == 6
     first, last = (seen(model, data, checked) for model in (before, better))
     assert outcome.start == pytest.approx(first, abs=1e-3) and outcome.best == pytest.approx(last, abs=1e-3)
     assert last > first + 1
@@ -89,17 +89,17 @@ def test_the_contracts_hold_on_what_comes_out(tuned, data):
 def test_an_absurd_learning_rate_leaves_the_start(data, rate):
     model = raytrans.load()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    bench = Bench(model, data, finetune_config([*SETTINGS, "steps=4", f"learning_rate={rate}"]))
+    material = Material(model, data, finetune_config([*SETTINGS, "steps=4", f"learning_rate={rate}"]))
     kept = []
-    outcome = finetune(model, bench, 60, lambda step, values: None, keeping(kept))
+    outcome = finetune(model, material, 60, lambda step, values: None, keeping(kept))
     assert outcome.step == 0 and outcome.best == outcome.start
     [(step, start)] = kept
     assert step == 0 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
 
 
 def test_time_ends_it(data):
-    bench = Bench(raytrans.load(), data, finetune_config([*SETTINGS, "sources=2"]))
-    outcome = finetune(bench.model, bench, 1e-6, lambda step, values: None, keeping([]))
+    material = Material(raytrans.load(), data, finetune_config([*SETTINGS, "sources=2"]))
+    outcome = finetune(material.model, material, 1e-6, lambda step, values: None, keeping([]))
     assert (outcome.steps, outcome.end) == (1, "time is over")
 
 
@@ -108,8 +108,8 @@ def test_known_depth_is_learned_and_unknown_depth_is_not(data):
     half = [depth.clone() for depth in drawn.depth]
     for depth in half:
         depth[:, :12] = torch.nan
-    bench = Bench(raytrans.load(), SceneData(data.images, data.cameras, half), finetune_config(SETTINGS))
-    sample = bench.sample(2, torch.Generator().manual_seed(0), 24 * 24)
+    material = Material(raytrans.load(), SceneData(data.images, data.cameras, half), finetune_config(SETTINGS))
+    sample = material.sample(2, torch.Generator().manual_seed(0), 24 * 24)
     truth, camera = half[2].flatten(), data.cameras[2]
     order = torch.randperm(24 * 24, generator=torch.Generator().manual_seed(0))
     points = camera.centers + sample.rays.direction * sample.distance[:, None]
@@ -130,4 +130,4 @@ def test_evenly_spaced_values_are_distinct_and_spread(length, count):
 def test_too_few_views_are_refused(data):
     few = SceneData(data.images[:3], data.cameras[:3], None)
     with pytest.raises(ValueError, match="views: expected at least 4 that are not held out, got 3"):
-        Bench(raytrans.load(), few, finetune_config())
+        Material(raytrans.load(), few, finetune_config())
