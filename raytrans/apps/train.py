@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from raytrans.apps import finetuning
 from raytrans.apps.cli import INTERRUPTED, add_json_argument, output_folder, positive_float, write_report
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
@@ -19,12 +20,11 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
-from raytrans.training.loop import STATE, WEIGHTS, RunOptions, init_file, train
+from raytrans.training.loop import LOG, STATE, WEIGHTS, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
 from raytrans.training.samples import SceneData, has_length
 
 HELD_OUT_SEED = 500_000
-LOG = "log.jsonl"
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,18 @@ def parser() -> ArgumentParser:
         "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see tools/curves.py) and DIR/logs "
         "(tensorboard). Stop it with Ctrl-C any time: the state is saved, the status is 130.",
     )
-    out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
+    text = "TOML file with what differs from the defaults"
+    out.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help=text)
+    text = "instead of CONFIG: improve the released weights, or those of --init, on this scene; the best are kept, by "
+    text += "views that are neither trained on nor held out. --set knows the keys of FinetuneConfig"
+    out.add_argument("--finetune", type=Path, metavar="SCENE", help=text)
     out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
     out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
     text = "start from weights: a .safetensors file, or the folder of a training run"
     out.add_argument("--init", type=Path, metavar="F", help=text)
-    out.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved")
+    out.add_argument(
+        "--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved (--finetune: 5)"
+    )
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     out.add_argument("--precision", choices=("float32", "bfloat16"), help="overrides optim.precision of the config")
     out.add_argument(
@@ -59,12 +65,16 @@ def parser() -> ArgumentParser:
 
 def main(arguments: Namespace) -> int:
     """Train as the command line says; the exit status."""
+    if (arguments.config is None) == (arguments.finetune is None):
+        raise ValueError("CONFIG: expected either a configuration or --finetune SCENE, got both or neither")
+    if arguments.init is not None:
+        check_weights(arguments.init, arguments.resume)
+    if arguments.finetune is not None:
+        return finetuning.main(arguments, chosen_device(arguments.device))
     overrides = list(arguments.set)
     if arguments.precision:
         overrides.append(f'optim.precision="{arguments.precision}"')
     config = read_config(arguments.config, overrides)
-    if arguments.init is not None:
-        check_weights(arguments.init, arguments.resume)
     options = RunOptions(
         out=run_folder(arguments.out, arguments.resume),
         resume=arguments.resume,

@@ -151,7 +151,7 @@ def trace(
         raise ValueError(f"jitter: expected shape {(*rays.shape, model.config.fine)}, got {tuple(jitter.shape)}")
     targets = model.target_rays(sources, rays.reshape(-1))
     jitter = None if jitter is None else jitter.reshape(-1, model.config.fine).to(targets.near)
-    out = model(sources, targets, _background(sources, background), jitter).rendering
+    out = model(sources, targets, background_color(sources, background), jitter).rendering
     return in_user_units(out, targets.unit).map(lambda v: v.reshape((*rays.shape, *v.shape[1:])))
 
 
@@ -212,7 +212,7 @@ def _render(
     count = math.prod(shape)
     with torch.no_grad(), _arithmetic(model, options.precision):
         encoded = encode(model, sources)
-        colour = _background(encoded, options.background)
+        colour = background_color(encoded, options.background)
         step = options.chunk or chunk_size(model, encoded)
         whole = None
         for start in range(0, max(count, 1), step):
@@ -233,7 +233,7 @@ def _part(model: Renderer, encoded: EncodedViews, query: Query, background: Tens
     return replace(out, depth=out.distance * cosine, depth_mean=out.distance_mean * cosine)
 
 
-def _background(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:
+def background_color(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:
     """The colour where no source sees: the given one, or the mean over the pixels of the sources, every view alike."""
     if given is None:
         return torch.stack([color.mean((1, 2)) for color in encoded.colors]).mean(0)

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -134,6 +135,41 @@ class TrainConfig:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Fine-tuning on one scene: `targets` views a step, `rays` of each, from `sources` views of `max_size` pixels.
+
+    steps: an end besides that of time. views: how many are trained on at most, evenly spaced; their encodings stay in
+    memory. average: decay of the moving average of the weights, which is what is checked and kept. checks: how often.
+    """
+
+    seed: int = 0
+    steps: int = 100_000
+    views: int = 64
+    max_size: int = 200
+    sources: int = 8
+    targets: int = 4
+    rays: int = 256
+    learning_rate: float = 3e-3
+    warmup: int = 20
+    clip: float = 1.0
+    average: float = 0.98
+    checks: int = 8
+
+    def __post_init__(self):
+        _at_least(self, 0, "seed", "warmup")
+        _at_least(self, 1, "steps", "views", "max_size", "sources", "targets", "rays", "checks")
+        for name in ("learning_rate", "clip"):
+            value = getattr(self, name)
+            _require(name, value, 0 < value < math.inf, "a finite number above 0")
+        _require("average", self.average, 0 <= self.average < 1, "a number from 0 to below 1")
+
+
+def finetune_config(overrides: Sequence[str] = ()) -> FinetuneConfig:
+    """The defaults with `key=value` overrides."""
+    return _filled(FinetuneConfig, overridden({}, overrides), "--set")
+
+
 SECTIONS = {"data": DataConfig, "optim": OptimConfig, "log": LogConfig}
 
 
@@ -155,8 +191,8 @@ def train_config(values: dict, source: str = "config") -> TrainConfig:
     return TrainConfig(size=size, seed=seed, model=model, **parts)
 
 
-def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
-    """Read a TOML file and apply `section.key=value` overrides (values in TOML syntax, bare words as strings)."""
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a TOML file and apply `section.key=value` overrides."""
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text())
@@ -164,6 +200,11 @@ def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
         raise ValueError(f"config: no such file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    return train_config(overridden(values, overrides), str(path))
+
+
+def overridden(values: dict, overrides: Sequence[str]) -> dict:
+    """Nested dictionaries with every `section.key=value` in its place, values in TOML syntax, bare words as strings."""
     for item in overrides:
         key, separator, text = item.partition("=")
         if not separator:
@@ -177,7 +218,7 @@ def read_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
         for section in sections:
             place = _table(place.setdefault(section, {}), f"--set {item}: {section}")
         place[name] = value
-    return train_config(values, str(path))
+    return values
 
 
 def _table(values: object, where: str) -> dict:

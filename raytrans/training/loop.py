@@ -18,13 +18,14 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.shapes import Float
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.config import OptimConfig, TrainConfig
 from raytrans.training.losses import sweep_loss, total_loss
 from raytrans.training.samples import Sample, SampleStream, SceneData
 
 log = logging.getLogger(__name__)
-STATE, WEIGHTS = "training.safetensors", "model.safetensors"
+STATE, WEIGHTS, LOG = "training.safetensors", "model.safetensors", "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,12 @@ def learning_rate(optim: OptimConfig, step: int) -> float:
     """Linear warm-up, then cosine decay to 1 % of the peak."""
     warm = min(1.0, (step + 1) / max(1, optim.warmup))
     done = min(1.0, max(0.0, (step - optim.warmup) / max(1, optim.steps - optim.warmup)))
-    return optim.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    return optim.learning_rate * warm * decay(done)
+
+
+def decay(done: float) -> float:
+    """Cosine from 1 at the begin of a run to 0.01 at its end."""
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator: torch.Generator) -> dict[str, Tensor]:
@@ -59,25 +65,41 @@ def sample_losses(model: Renderer, sample: Sample, optim: OptimConfig, generator
         turn, zero = random_rotation(generator=generator), torch.zeros(3, dtype=torch.float64)
         sample.views, sample.rays = sample.views.moved(turn, zero), sample.rays.moved(turn, zero)
     views = model.place(model.encode(sample.views), source_unit(sample.views.cameras), generator)
+    terms = ray_losses(model, views, sample, generator)
+    if sample.source_distance is not None and not views.one_place and bool(torch.isfinite(terms["color"])):
+        terms["sweep"] = _sweep_terms(views, sample, views.relative.unit)
+    return terms | {"total": weighted(terms, optim)}
+
+
+def ray_losses(
+    model: Renderer,
+    views: EncodedViews,
+    sample: Sample,
+    generator: torch.Generator,
+    background: Float[Tensor, "3"] | None = None,
+) -> dict[str, Tensor]:
+    """Terms of the loss of the target rays of a sample, seen from placed views; colour alone, NaN, if not finite.
+
+    The background is black unless given.
+    """
     rays = model.target_rays(views, sample.rays)
     rays.axes = sample.axes
     if bool(rays.unit.isnan().any()):
         raise ValueError("sources: expected cameras at different places, got all of them and the target at one")
     color = sample.color.to(model.dtype).to(model.device)
     jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
-    background = torch.zeros(3, dtype=color.dtype, device=color.device)
-    traced = model(views, rays, background, jitter)
+    traced = model(views, rays, color.new_zeros(3) if background is None else background, jitter)
     if not bool(torch.isfinite(traced.rendering.opacity).all()):
-        return {"total": color.new_tensor(torch.nan)}
+        return {"color": color.new_tensor(torch.nan)}
     known = color.new_full((len(color),), torch.nan)
     if sample.distance is not None:
         known = (rays.unit / sample.distance.to(rays.unit)).to(color)
-    terms = total_loss(traced, color, known)
-    if sample.source_distance is not None and not views.one_place:
-        terms["sweep"] = _sweep_terms(views, sample, views.relative.unit)
-    weights = {name: getattr(optim, f"{name}_weight", 1.0) for name in terms}
-    terms["total"] = sum(weights[name] * value for name, value in terms.items())
-    return terms
+    return total_loss(traced, color, known)
+
+
+def weighted(terms: dict[str, Tensor], optim: OptimConfig) -> Tensor:
+    """Sum of the terms of a loss, each times its weight."""
+    return sum(getattr(optim, f"{name}_weight", 1.0) * value for name, value in terms.items())
 
 
 def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:

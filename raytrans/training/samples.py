@@ -12,6 +12,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.sources import COINCIDENT, source_unit
+from raytrans.shapes import Int
 from raytrans.training.config import DataConfig
 from raytrans.training.mixture import mesh_files, mixture_scene
 
@@ -31,9 +32,12 @@ class SceneData:
 
 @dataclass
 class Sample:
-    """One training step: sources, target rays (R,) with colours (R, 3) and z-depth, and the sources' own z-depth."""
+    """One training step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
 
-    views: Views
+    `views` is None where the sources are encoded once for many steps.
+    """
+
+    views: Views | None
     rays: Rays
     color: Tensor
     distance: Tensor | None
@@ -97,19 +101,27 @@ def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) 
         chosen[-1] = _from_elsewhere(scene.cameras, target)
     camera = scene.cameras[target]
     pixels = torch.as_tensor(rng.integers(0, camera.height * camera.width, config.rays))
-    row, column = pixels // camera.width, pixels % camera.width
-    rays = camera.pixel_rays(torch.stack([column + 0.5, row + 0.5], -1).double())
-    color = scene.images[target][row, column]
+    rays, color, distance = seen_through(scene, target, pixels)
     images = [scene.images[i] for i in chosen]
     if config.exposure > 0:
         images = [exposed(image, config.exposure, rng) for image in images]
     views = Views(images, scene.cameras[chosen])
-    if scene.depth is None:
-        return Sample(views, rays, color, None, None, camera.world_from_camera[:3, :3])
-    cosine = (rays.direction * camera.forward).sum(-1)
-    distance = sky_is_infinite(scene.depth[target][row, column]) / cosine
-    source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
+    source_depth = None
+    if distance is not None:
+        distance = sky_is_infinite(distance)
+        source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
     return Sample(views, rays, color, distance, source_depth, camera.world_from_camera[:3, :3])
+
+
+def seen_through(scene: SceneData, view: int, pixels: Int[Tensor, " r"]) -> tuple[Rays, Tensor, Tensor | None]:
+    """Rays (R,) through pixels of a view, counted row by row, their colours (R, 3), and distances (R,) where known."""
+    camera = scene.cameras[view]
+    row, column = pixels // camera.width, pixels % camera.width
+    rays = camera.pixel_rays(torch.stack([column + 0.5, row + 0.5], -1).double())
+    color = scene.images[view][row, column]
+    if scene.depth is None:
+        return rays, color, None
+    return rays, color, scene.depth[view][row, column] / (rays.direction * camera.forward).sum(-1)
 
 
 def exposed(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

@@ -1,0 +1,186 @@
+"""Fine-tuning on one scene: its views are encoded once, and the layers that see rays are trained on them.
+
+Encoder and depth sweep stay as they are, so a step costs the rays alone.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
+from raytrans.geometry.rays import Rays
+from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.rendering.synthesis import arranged, background_color, content_order, render_rays
+from raytrans.training.config import FinetuneConfig, OptimConfig
+from raytrans.training.loop import decay, ray_losses, weighted
+from raytrans.training.metrics import psnr
+from raytrans.training.samples import Sample, SceneData, seen_through
+
+FROZEN = ("encoder.", "sweep.")
+CHECK_STEP, CHECKS, CHECK_PIXELS = 8, 6, 1500
+INTERRUPTED = "interrupted"
+LEAST = 4  # views: one to check, one to train on, two sources
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """PSNR of the checks at the start and with what is kept, the step of that (0: the start), steps done, the end."""
+
+    start: float
+    best: float
+    step: int
+    steps: int
+    end: str
+
+
+class Material:
+    """One scene encoded by a model: which views are trained on, which are checked, and the sources of each."""
+
+    def __init__(self, model: Renderer, scene: SceneData, config: FinetuneConfig):
+        if len(scene.images) < LEAST:
+            raise ValueError(f"views: expected at least {LEAST} that are not held out, got {len(scene.images)}")
+        self.model, self.scene, self.config = model, scene, config
+        checked = range(CHECK_STEP // 2, len(scene.images), CHECK_STEP) or [len(scene.images) - 1]
+        self.checked = evenly(list(checked), CHECKS)
+        self.trained = evenly([i for i in range(len(scene.images)) if i not in self.checked], config.views)
+        self.sources = lru_cache(maxsize=None)(self._sources)
+
+    @cached_property
+    def maps(self) -> tuple[list[int], EncodedViews]:
+        """Feature maps of all views, in the order and orientation of rendering, and which view each is of."""
+        views = Views(self.scene.images, self.scene.cameras)
+        with torch.no_grad():
+            return content_order(views), self.model.encode(arranged(views))
+
+    def _sources(self, view: int) -> EncodedViews:
+        """The views nearest to one, itself left out, with their distributions of depth."""
+        cameras = self.scene.cameras
+        order, maps = self.maps
+        chosen = set(nearest(cameras, cameras[view], self.config.sources, [view]))
+        places = [place for place, i in enumerate(order) if i in chosen]
+        parts = [[values[i] for i in places] for values in (maps.colors, maps.fine, maps.match, maps.context)]
+        own = maps.cameras[places]
+        with torch.no_grad():
+            return self.model.place(EncodedViews(own, *parts), source_unit(own))
+
+    def sample(self, view: int, generator: torch.Generator, distinct: int | None = None) -> Sample:
+        """Rays through random pixels of a view, or through `distinct` different ones."""
+        camera = self.scene.cameras[view]
+        count = camera.height * camera.width
+        if distinct is None:
+            pixels = torch.randint(count, (self.config.rays,), generator=generator)
+        else:
+            pixels = torch.randperm(count, generator=generator)[:distinct]
+        rays, color, distance = seen_through(self.scene, view, pixels)
+        return Sample(None, rays, color, distance, None, camera.world_from_camera[:3, :3])
+
+    def checks(self) -> list[tuple[EncodedViews, Rays, Tensor]]:
+        """Sources, rays and colours of the views that are checked."""
+        generator = torch.Generator().manual_seed(0)
+        samples = [(i, self.sample(i, generator, CHECK_PIXELS)) for i in self.checked]
+        return [(self.sources(i), sample.rays, sample.color) for i, sample in samples]
+
+
+def evenly(values: list[int], count: int) -> list[int]:
+    """At most `count` of some values, evenly spaced."""
+    count = min(count, len(values))
+    return [values[(2 * k + 1) * len(values) // (2 * count)] for k in range(count)]
+
+
+def measured(model: Renderer, checks: list[tuple[EncodedViews, Rays, Tensor]]) -> float:
+    """Mean PSNR over the checks."""
+    found = [psnr(render_rays(model, sources, rays).color.cpu(), color) for sources, rays, color in checks]
+    return sum(found) / len(found)
+
+
+class Best:
+    """The moving average of a model, which is kept whenever the checks are better than ever, the start included."""
+
+    def __init__(self, model: Renderer, material: Material, keep: Callable[[Renderer, int, float], None]):
+        self.checks, self.average, self.keep = material.checks(), copy.deepcopy(model).eval(), keep
+        self.psnr = -math.inf
+        self.start = self.check(0)
+        if math.isnan(self.start):
+            raise ValueError("model: expected finite colours of the views that are checked, got NaN")
+
+    @torch.no_grad()
+    def follow(self, model: Renderer, share: float) -> None:
+        """average = share * average + (1 - share) * model, weight by weight."""
+        for own, theirs in zip(self.average.parameters(), model.parameters(), strict=True):
+            own.lerp_(theirs, 1 - share)
+
+    def check(self, step: int) -> float:
+        """PSNR of the average now."""
+        value = measured(self.average, self.checks)
+        if value > self.psnr:
+            self.psnr, self.step = value, step
+            self.keep(self.average, step, value)
+        return value
+
+
+def finetune(
+    model: Renderer,
+    material: Material,
+    minutes: float,
+    report: Callable[[int, dict[str, float]], None],
+    keep: Callable[[Renderer, int, float], None],
+) -> Outcome:
+    """Train what is not `FROZEN` and `keep(model, step, psnr)` the start, then every better one by the checks.
+
+    What is checked and kept is a moving average of the weights. The learning rate falls with the share of the steps or
+    of the time that is over, encoding included, whichever is larger. Ctrl-C and a loss that is not finite end it early.
+    Raises ValueError where the colours of the start are not finite.
+    """
+    config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
+    begin, done, step, end, colors = time.monotonic(), 0.0, 0, "time is over", []
+    trained = [value for name, value in model.named_parameters() if not name.startswith(FROZEN)]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
+    best = Best(model, material, keep)
+    report(0, {"check/psnr": best.start})
+    try:
+        while done < 1:
+            warm = min(1, (step + 1) / (config.warmup + 1))
+            optimizer.param_groups[0]["lr"] = config.learning_rate * warm * decay(done)
+            colors.append(_step(model, material, optimizer, generator))
+            if not math.isfinite(colors[-1]):
+                end = f"the loss is not finite at step {step + 1}"
+                break
+            step += 1
+            best.follow(model, min(config.average, step / (step + 9)))
+            before, done = done, max(step / config.steps, (time.monotonic() - begin) / (60 * minutes))
+            if done >= 1 or int(done * config.checks) > int(before * config.checks):
+                report(step, {"color": sum(colors) / len(colors), "check/psnr": best.check(step)})
+                colors.clear()
+        else:
+            end = "all steps are done" if step >= config.steps else end
+    except KeyboardInterrupt:
+        end = INTERRUPTED
+    return Outcome(best.start, best.psnr, best.step, step, end)
+
+
+def _step(model: Renderer, material: Material, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> float:
+    """Descend once on rays of some views; the colour term before, NaN where loss or gradient is not finite."""
+    optimizer.zero_grad(set_to_none=True)
+    color = 0.0
+    for _ in range(material.config.targets):
+        view = material.trained[int(torch.randint(len(material.trained), (), generator=generator))]
+        sources = material.sources(view)
+        terms = ray_losses(model, sources, material.sample(view, generator), generator, background_color(sources, None))
+        total = weighted(terms, OptimConfig()) / material.config.targets
+        if not bool(torch.isfinite(total)):
+            return math.nan
+        total.backward()
+        color += terms["color"].item() / material.config.targets
+    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], material.config.clip)
+    if not bool(torch.isfinite(norm)):
+        return math.nan
+    optimizer.step()
+    return color

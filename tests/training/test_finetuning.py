@@ -1,0 +1,133 @@
+"""Fine-tuning of released weights on a generated scene, judged through the public `render`."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import raytrans
+from raytrans.data.generate import generated_scene
+from raytrans.data.selection import nearest
+from raytrans.data.views import Views
+from raytrans.equivariance import check_model
+from raytrans.rendering.renderer import Renderer
+from raytrans.training.config import finetune_config
+from raytrans.training.finetuning import FROZEN, Material, evenly, finetune
+from raytrans.training.samples import SceneData
+
+SETTINGS = ["rays=64", "targets=2", "sources=3", "warmup=2", "checks=3", "learning_rate=0.005", "average=0.5"]
+
+
+@pytest.fixture(scope="module")
+def data() -> SceneData:
+    drawn = generated_scene(11, "easy", (24, 24), 7)
+    return SceneData(list(drawn.images), drawn.cameras, None)
+
+
+def spoiled() -> Renderer:
+    """The released model with wrong signs in what blends colours and tells density."""
+    model = raytrans.load()
+    with torch.no_grad():
+        for value in (model.head.blend_out.weight, model.head.blend_sample.weight, model.head.density[2].weight):
+            value.mul_(-0.5)
+    return model
+
+
+def seen(model: Renderer, data: SceneData, view: int) -> float:
+    """PSNR of a view rendered from the three nearest others, by its formula."""
+    chosen = sorted(nearest(data.cameras, data.cameras[view], 3, [view]))
+    views = Views([data.images[i] for i in chosen], data.cameras[chosen])
+    color = raytrans.render(model, sources=views, camera=data.cameras[view]).color.numpy()
+    return -10 * math.log10(np.mean((color.astype(float) - data.images[view].numpy()) ** 2))
+
+
+def keeping(kept: list) -> Callable:
+    return lambda model, step, psnr: kept.append((step, copy.deepcopy(model)))
+
+
+@pytest.fixture(scope="module")
+def tuned(data):
+    model, lines, kept = spoiled(), [], []
+    before = copy.deepcopy(model)
+    material = Material(model, data, finetune_config([*SETTINGS, "steps=15"]))
+    outcome = finetune(model, material, 60, lambda step, values: lines.append((step, values)), keeping(kept))
+    assert [step for step, _ in kept][:2] == [0, 5] and kept[-1][0] == outcome.step
+    return before, kept[-1][1], outcome, lines, material
+
+
+def test_views_that_are_not_trained_on_get_better(tuned, data):
+    before, better, outcome, lines, material = tuned
+    [checked] = material.checked
+    assert checked not in material.trained and len(material.trained) == 6
+    first, last = (seen(model, data, checked) for model in (before, better))
+    assert outcome.start == pytest.approx(first, abs=1e-3) and outcome.best == pytest.approx(last, abs=1e-3)
+    assert last > first + 1
+    assert [step for step, _ in lines] == [0, 5, 10, 15] and outcome.end == "all steps are done"
+    assert max(values["check/psnr"] for _, values in lines) == outcome.best
+
+
+def test_encoder_and_sweep_stay_as_they_are(tuned):
+    before, better, *_ = tuned
+    moved = {}
+    for (name, a), b in zip(before.named_parameters(), better.parameters(), strict=True):
+        moved.setdefault(name.startswith(FROZEN), []).append(not torch.equal(a, b))
+    assert not any(moved[True]) and any(moved[False])
+
+
+@pytest.mark.slow
+def test_the_contracts_hold_on_what_comes_out(tuned, data):
+    _, better, *_ = tuned
+    views = Views(data.images[1:4], data.cameras[1:4])
+    report = check_model(better, views, data.cameras[0], torch.float32, 0)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("rate", ["1e3", "1e30"])
+def test_an_absurd_learning_rate_leaves_the_start(data, rate):
+    model = raytrans.load()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    material = Material(model, data, finetune_config([*SETTINGS, "steps=4", f"learning_rate={rate}"]))
+    kept = []
+    outcome = finetune(model, material, 60, lambda step, values: None, keeping(kept))
+    assert outcome.step == 0 and outcome.best == outcome.start
+    [(step, start)] = kept
+    assert step == 0 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+
+
+def test_time_ends_it(data):
+    material = Material(raytrans.load(), data, finetune_config([*SETTINGS, "sources=2"]))
+    outcome = finetune(material.model, material, 1e-6, lambda step, values: None, keeping([]))
+    assert (outcome.steps, outcome.end) == (1, "time is over")
+
+
+def test_known_depth_is_learned_and_unknown_depth_is_not(data):
+    drawn = generated_scene(11, "easy", (24, 24), 7)
+    half = [depth.clone() for depth in drawn.depth]
+    for depth in half:
+        depth[:, :12] = torch.nan
+    material = Material(raytrans.load(), SceneData(data.images, data.cameras, half), finetune_config(SETTINGS))
+    sample = material.sample(2, torch.Generator().manual_seed(0), 24 * 24)
+    truth, camera = half[2].flatten(), data.cameras[2]
+    order = torch.randperm(24 * 24, generator=torch.Generator().manual_seed(0))
+    points = camera.centers + sample.rays.direction * sample.distance[:, None]
+    depth = (points - camera.centers) @ camera.forward
+    torch.testing.assert_close(depth.float(), truth[order], equal_nan=True, rtol=1e-5, atol=0)
+    assert sample.distance.isnan().sum() >= 12 * 24
+
+
+@pytest.mark.parametrize(("length", "count"), [(5, 9), (40, 6), (7, 7), (3, 1)])
+def test_evenly_spaced_values_are_distinct_and_spread(length, count):
+    chosen = evenly(list(range(length)), count)
+    assert len(set(chosen)) == len(chosen) == min(length, count) and chosen == sorted(chosen)
+    if count > 1:
+        gaps = np.diff(chosen)
+        assert gaps.max() - gaps.min() <= 1
+
+
+def test_too_few_views_are_refused(data):
+    few = SceneData(data.images[:3], data.cameras[:3], None)
+    with pytest.raises(ValueError, match="views: expected at least 4 that are not held out, got 3"):
+        Material(raytrans.load(), few, finetune_config())
