@@ -18,16 +18,17 @@ from raytrans.data.readers import open_scene
 from raytrans.data.scene import HOLDOUT_STEP
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
-from raytrans.equivariance.rigs import quarter_turned, scene_size
+from raytrans.equivariance.rigs import quarter_turned, rolled, scene_size
 from raytrans.export.files import depth_colors, write_png
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import random_rotation
 from raytrans.rendering.renderer import Renderer
-from raytrans.rendering.synthesis import render
+from raytrans.rendering.sources import EncodedViews
+from raytrans.rendering.synthesis import encode, render
 from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
 from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, depth_metrics, psnr, ssim
 
-PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll")
+PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/any-roll", "I/disc", "I/3")
 METHODS = ("model", "nearest", "mean", "sweep")
 SET_SOURCES = 6  # of a scene of the generated test sets, whose images have 64x64 pixels
 SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
@@ -113,7 +114,9 @@ def parser() -> ArgumentParser:
         choices=PROTOCOLS,
         default=[PROTOCOLS[0]],
         metavar="|".join(PROTOCOLS),
-        help=text + "their images; I/target-roll: the target camera rolled, colours compared along the same rays",
+        help=text + "their images; I/target-roll: the target camera rolled, colours compared along the same rays; "
+        "I/any-roll: sources rolled by any angle, images resampled, grey outside the disc that stays inside; I/disc: "
+        "so, but not rolled; I/3: from the three nearest sources",
     )
     text = "measure N of the held-out views, evenly spaced in their order (default: all)"
     out.add_argument("--views", type=cli.positive_int, metavar="N", help=text)
@@ -199,8 +202,9 @@ def evaluated(
     for number, case in enumerate(cases):
         names.append(case.name)
         add_baselines(baselines, case)
+        encoded = encode(model, case.views)
         for index, protocol in enumerate(scores):
-            color, depth = render_case(model, case, protocol, arguments.seed + number)
+            color, depth = render_case(model, case, protocol, arguments.seed + number, encoded)
             cli.check_finite(color, arguments.checkpoint)
             scores[protocol].add(color, depth, case)
             if index == 0:
@@ -217,8 +221,13 @@ def add_baselines(scores: dict[str, Scores], case: Case) -> None:
     scores["sweep"].add(*plane_sweep(case.views, case.camera), case)
 
 
-def render_case(model: Renderer, case: Case, protocol: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Colour and z-depth of a case under a protocol, on the pixels of the case."""
+def render_case(
+    model: Renderer, case: Case, protocol: str, seed: int, encoded: EncodedViews | None = None
+) -> tuple[Tensor, Tensor]:
+    """Colour and z-depth of a case under a protocol, on the pixels of the case.
+
+    encoded: the sources of the case as they are, encoded once for the protocols that do not change them.
+    """
     generator = torch.Generator().manual_seed(seed)
     views, camera, back = case.views, case.camera, 0
     if protocol == "I/SE3":
@@ -228,10 +237,15 @@ def render_case(model: Renderer, case: Case, protocol: str, seed: int) -> tuple[
     elif protocol == "I/roll":
         turns = torch.randint(1, 4, (len(views),), generator=generator).tolist()
         views = quarter_turned(views, dict(enumerate(turns)))
+    elif protocol in ("I/any-roll", "I/disc"):
+        angles = 2 * math.pi * torch.rand(len(views), generator=generator)
+        views = rolled(views, (angles * (protocol == "I/any-roll")).tolist())
     elif protocol == "I/target-roll":
         back = int(torch.randint(1, 4, (), generator=generator))
         camera = camera.quarter_turned(back)
-    out = render(model, views, camera)
+    elif protocol == "I/3":
+        views = views[sorted(nearest(views.cameras, camera, 3))]
+    out = render(model, encoded if encoded is not None and views is case.views else views, camera)
     return tuple(torch.rot90(value.cpu(), -back, (0, 1)) for value in (out.color, out.depth))
 
 

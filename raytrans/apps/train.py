@@ -1,5 +1,6 @@
 """Train a model on many scenes."""
 
+import json
 import logging
 import math
 import time
@@ -13,6 +14,7 @@ from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
+from raytrans.export.files import append_json_line, read_json_lines, write_text
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
@@ -22,6 +24,7 @@ from raytrans.training.metrics import depth_abs_rel, psnr
 from raytrans.training.samples import SceneData, has_length
 
 HELD_OUT_SEED = 500_000
+LOG = "log.jsonl"
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,8 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
-        "render with), DIR/training.safetensors (to resume from) and DIR/logs (tensorboard). Stop it with Ctrl-C any "
-        "time: the state is saved, the status is 130.",
+        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see tools/curves.py) and DIR/logs "
+        "(tensorboard). Stop it with Ctrl-C any time: the state is saved, the status is 130.",
     )
     out.add_argument("config", type=Path, metavar="CONFIG", help="TOML file with what differs from the defaults")
     out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
@@ -94,7 +97,7 @@ def main(arguments: Namespace) -> int:
 
 def written(folder: Path) -> str:
     """What a run has written, and what for."""
-    curves = f", curves in {folder / 'logs'}" if (folder / "logs").is_dir() else ""
+    curves = f", curves in {folder / LOG}" if (folder / LOG).is_file() else ""
     return f"weights to render with in {folder / WEIGHTS}, state to resume from in {folder / STATE}{curves}"
 
 
@@ -161,15 +164,19 @@ def evaluate_held_out(model: Renderer, scenes: list) -> dict[str, float]:
 
 
 class Report:
-    """Progress bar, tensorboard (each where it is installed) and the last values of a run."""
+    """Lines of `log.jsonl`, progress bar and tensorboard (where they are installed), and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.last = config, {}
+        self.file, self.fresh = folder / LOG, False
         self.step, self.sums, self.count, self.timed = 0, {}, 0, 0
         self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
         self.bar, self.writer = None, _curves(folder / "logs")
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
+        if not self.fresh:
+            drop_lines(self.file, step)
+            self.fresh = True
         if any(name.startswith("held-out/") for name in values):
             self._log(step, values)
             self.last["held-out/step"] = step
@@ -197,6 +204,7 @@ class Report:
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.last |= values
+        append_json_line(self.file, {"step": step, **values})
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
@@ -217,6 +225,13 @@ class Report:
                 open_end.close()
 
 
+def drop_lines(file: Path, step: int) -> None:
+    """Take out what is logged from a step on, which a run begins with: of an earlier run, or past the state resumed."""
+    if file.is_file():
+        kept = [json.dumps(line) + "\n" for line in read_json_lines(file) if line.get("step", step) < step]
+        write_text(file, "".join(kept))
+
+
 def _progress_bar(steps: int, first: int):
     try:
         from tqdm import tqdm
@@ -229,6 +244,6 @@ def _curves(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.warning("tensorboard is not installed: the curves are in these lines alone")
+        log.warning("tensorboard is not installed: the curves are in %s alone", folder.parent / LOG)
         return None
     return SummaryWriter(str(folder))

@@ -72,6 +72,32 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
+def append_json_line(path: str | Path, value: object) -> None:
+    """Append a value as one line of JSON, as `write_json` has it, in one piece; makes the file where there is none."""
+    line = json.dumps(_plain(value), allow_nan=False) + "\n"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(line.encode())
+
+
+def read_json_lines(path: str | Path) -> list[dict]:
+    """What `append_json_line` wrote, without a last line that was cut; ValueError naming a line of anything else."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"log: no such file {path}")
+    *lines, _cut = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            raise ValueError(f"{path}: line {number}: expected JSON, got {line[:40]!r}") from None
+        if not isinstance(values[-1], dict):
+            raise ValueError(f"{path}: line {number}: expected an object, got {line[:40]!r}")
+    return values
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -5,6 +5,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from raytrans.fields.types import FieldType
 
 ARMS = ("none", "world", "target")
+CHOICES = {
+    "directions": ARMS,
+    "kernel": ("complex", "real"),
+    "pooling": ("attention", "moments"),
+    "logits": ("difference", "dot"),
+    "visibility": ("sweep", "none"),
+    "proposal": ("sweep", "uniform"),
+    "encoder": ("turns", "plain"),
+    "scales": (1, 2),
+    "color_stride": (1, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -13,8 +24,21 @@ class ModelConfig:
 
     widths: group channels of the encoder at 1/2, 1/4, 1/8. fine_type, match_type: types of the rendering and matching
     features. planes: depths of the sweep in every source. coarse, fine: proposal positions and samples of a ray.
-    hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1 and 2 on target samples.
+    hidden, heads, view_layers, ray_layers: the two transformers. typed: channels of type 1, 2, ... on target samples,
+    at most as many of each as `fine_type` has; () for none.
     directions: "none" (equivariant), or the frame whose directions the control arms read ("world", "target").
+
+    Switches of the ablations, whose defaults are the released model:
+    kernel: "complex", or "real" coefficients of the typed values.
+    pooling: "attention" over the sources, or visibility-weighted "moments" (mean and variance) in its place.
+    logits: of that attention, by the "difference" of query and key, or by their "dot" product.
+    moments: whether the variance over the sources is handed on beside their mean.
+    visibility: whether the sources' own depth distributions ("sweep") enter weights and tokens of the view stage.
+    proposal: samples from the "sweep" of the sources, or "uniform" in the root of inverse distance.
+    encoder: exact at quarter "turns", or a "plain" CNN with about as many weights.
+    scales: 1, or 2 to read the matching features, at quarter resolution, as tokens too.
+    color_stride: 1, or 2 to read the colours of an image of half the size.
+    residual: whether a small learned colour is added to the blend of source colours.
     """
 
     widths: tuple[int, int, int] = (8, 12, 16)
@@ -30,29 +54,46 @@ class ModelConfig:
     heads: int = 4
     view_layers: int = 1
     ray_layers: int = 2
-    typed: tuple[int, int] = (4, 2)
+    typed: tuple[int, ...] = (4, 2)
     directions: str = "none"
+    kernel: str = "complex"
+    pooling: str = "attention"
+    logits: str = "difference"
+    moments: bool = True
+    visibility: str = "sweep"
+    proposal: str = "sweep"
+    encoder: str = "turns"
+    scales: int = 1
+    color_stride: int = 1
+    residual: bool = False
 
     def __post_init__(self):
-        if self.directions not in ARMS:
-            raise ValueError(f"directions: expected one of {', '.join(ARMS)}, got {self.directions!r}")
         for field in fields(self):
             value = getattr(self, field.name)
+            known = CHOICES.get(field.name, (value,))
+            if type(value) is not type(known[0]) or value not in known:
+                raise ValueError(f"{field.name}: expected one of {', '.join(map(str, known))}, got {value!r}")
+            if field.type is bool and type(value) is not bool:
+                raise ValueError(f"{field.name}: expected true or false, got {value!r}")
             if field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(f"{field.name}: expected a positive integer, got {value!r}")
-        for name, count, least in (("widths", 3, 1), ("typed", 2, 0)):
-            value = getattr(self, name)
-            if not isinstance(value, tuple) or [type(v) is int and v >= least for v in value] != [True] * count:
-                raise ValueError(f"{name}: expected {count} integers of at least {least}, got {value!r}")
+        if not _integers(self.widths, 1) or len(self.widths) != 3:
+            raise ValueError(f"widths: expected 3 integers of at least 1, got {self.widths!r}")
         if self.planes < 2:
             raise ValueError(f"planes: expected at least 2, got {self.planes}")
         if self.hidden % self.heads:
             raise ValueError(f"hidden: expected a multiple of heads ({self.heads}), got {self.hidden}")
+        if self.logits == "dot" and self.hidden // 2 % self.heads:
+            raise ValueError(f"hidden: expected a multiple of twice heads for dot logits, got {self.hidden}")
         for name in ("fine_type", "match_type"):
             try:
                 FieldType(getattr(self, name))
             except (TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name}: {error}") from None
+        known = FieldType(self.fine_type)
+        if not _integers(self.typed, 0) or any(c > known.count(n) for n, c in enumerate(self.typed, 1)):
+            expected = f"integers, at most the channels of type 1, 2, ... of fine_type ({known})"
+            raise ValueError(f"typed: expected {expected}, got {self.typed!r}")
 
     def with_changes(self, **changes) -> "ModelConfig":
         """A copy with some fields changed; ValueError lists the known fields for an unknown one."""
@@ -69,6 +110,10 @@ class ModelConfig:
     def from_dict(values: dict) -> "ModelConfig":
         """Inverse of `to_dict`, also after a journey through JSON or TOML, which know no tuples."""
         return ModelConfig(**_tuples(values))
+
+
+def _integers(value: object, least: int) -> bool:
+    return isinstance(value, tuple) and all(type(v) is int and v >= least for v in value)
 
 
 def _tuples(values: dict) -> dict:

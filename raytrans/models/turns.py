@@ -5,6 +5,8 @@ Turning the image by torch.rot90(k=1) turns every map and shifts r by one. Kerne
 stride 2, padding 1, keep this exact on even sides. Source: Cohen and Welling, Group Equivariant Convolutional Networks.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,12 +63,12 @@ class TurnNorm(nn.Module):
 
 
 class TurnBlock(nn.Module):
-    """Residual block of two group convolutions: x + conv(elu(norm(conv(elu(norm(x))))))."""
+    """Residual block of two group convolutions, or of plain layers: x + conv(elu(norm(conv(elu(norm(x))))))."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: Callable = TurnNorm, conv: Callable = TurnConv):
         super().__init__()
-        self.norms = nn.ModuleList([TurnNorm(channels), TurnNorm(channels)])
-        self.convs = nn.ModuleList([TurnConv(channels, channels), TurnConv(channels, channels, gain=0.5)])
+        self.norms = nn.ModuleList([norm(channels), norm(channels)])
+        self.convs = nn.ModuleList([conv(channels, channels), conv(channels, channels, gain=0.5)])
 
     def forward(self, features: Tensor) -> Tensor:
         x = features
@@ -76,23 +78,27 @@ class TurnBlock(nn.Module):
 
 
 def turn_channels(field_type: FieldType) -> int:
-    """Group channels that `fourier` needs for a type with n <= 2."""
-    if any(b.n > 2 or b.nu for b in field_type.blocks):
-        raise ValueError(f"field type: quarter turns carry (n, 0) with n <= 2, got {field_type}")
-    return field_type.count(0) + field_type.count(1) + 2 * field_type.count(2)
+    """Group channels that `fourier` needs for a type with n <= 3."""
+    if any(b.n > 3 or b.nu for b in field_type.blocks):
+        raise ValueError(f"field type: quarter turns carry (n, 0) with n <= 3, got {field_type}")
+    return field_type.channels + field_type.count(2)
 
 
 def fourier(features: Float[Tensor, "n c h w"], field_type: FieldType) -> Float[Tensor, "n dim h w"]:
     """Typed components of a regular map: mean for n = 0, sum_r i^{-r} f_r / 2 for n = 1, two signs paired for n = 2.
 
-    The sign of the Fourier transform is the one of the minimal-rotation section (features times e^{-i n gamma}).
+    To quarter turns n = 3 is the conjugate of n = 1. The sign of the Fourier transform is the one of the
+    minimal-rotation section (features times e^{-i n gamma}).
     """
     x = features.unflatten(1, (-1, TURNS))
-    n0, n1, n2 = (field_type.count(n) for n in (0, 1, 2))
-    zero, one, two = x.split([n0, n1, 2 * n2], 1)
+    n0, n1, n2, n3 = (field_type.count(n) for n in range(4))
+    zero, one, two, three = x.split([n0, n1, 2 * n2, n3], 1)
     parts = [zero.mean(2)]
     if n1:
         parts.append(torch.stack([one[:, :, 0] - one[:, :, 2], one[:, :, 3] - one[:, :, 1]], 2).flatten(1, 2) / 2)
     if n2:
         parts.append((two[:, :, 0] - two[:, :, 1] + two[:, :, 2] - two[:, :, 3]) / 2)
+    if n3:
+        real, imaginary = three[:, :, 0] - three[:, :, 2], three[:, :, 1] - three[:, :, 3]
+        parts.append(torch.stack([real, imaginary], 2).flatten(1, 2) / 2)
     return torch.cat(parts, 1)

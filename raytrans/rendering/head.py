@@ -9,17 +9,25 @@ from raytrans.shapes import Float
 
 INTERVAL_CAP = 0.3  # log distance; the last sample stands for everything behind it
 DENSITY_SCALE = 30.0
+RESIDUAL = 0.1  # largest learned addition to a colour
 
 
 class Head(nn.Module):
-    """alpha = 1 - exp(-softplus(sigma) delta) with delta a capped log-distance interval; colour a blend of sources."""
+    """alpha = 1 - exp(-softplus(sigma) delta) with delta a capped log-distance interval; colour a blend of sources.
 
-    def __init__(self, hidden: int, scalars: int):
+    With `residual`, plus `RESIDUAL` tanh of a function of the sample's features that starts at zero.
+    """
+
+    def __init__(self, hidden: int, scalars: int, residual: bool = False):
         super().__init__()
         self.density = mlp(hidden + scalars, hidden, 1)
         self.hazard = nn.Parameter(torch.tensor(1.0))
         self.blend_source, self.blend_sample = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.blend_out = nn.Linear(hidden, 1)
+        self.residual = mlp(hidden, hidden // 2, 3) if residual else None
+        if residual:
+            nn.init.zeros_(self.residual[-1].weight)
+            nn.init.zeros_(self.residual[-1].bias)
 
     def alpha(self, x: Tensor, scalars: Tensor, interval: Tensor, visible: Tensor) -> Float[Tensor, "r s"]:
         """Opacity of the samples; `visible` (R, S) fades it to zero where no view sees."""
@@ -27,10 +35,11 @@ class Head(nn.Module):
         return (1 - torch.exp(-DENSITY_SCALE * F.softplus(sigma) * interval)) * visible
 
     def color(self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor) -> Float[Tensor, "r s 3"]:
-        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact."""
+        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual."""
         logit = self.blend_out(F.relu(self.blend_source(tokens) + self.blend_sample(x)))[..., 0]
         share = torch.softmax(logit + torch.log(weight + 1e-4), 0)
-        return (share[..., None] * colors).sum(0)
+        blend = (share[..., None] * colors).sum(0)
+        return blend if self.residual is None else blend + RESIDUAL * torch.tanh(self.residual(x))
 
 
 def log_intervals(inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:

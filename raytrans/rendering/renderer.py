@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from raytrans.data.views import Views
 from raytrans.fields.types import FieldType
+from raytrans.geometry.pairs import RayPairs
 from raytrans.geometry.rays import Rays
 from raytrans.models.config import ModelConfig
 from raytrans.models.encoder import Encoder
 from raytrans.models.gather import RelativeCameras, Samples, project, read, sample_pairs
-from raytrans.models.stages import RayStage, ViewStage, pair_invariants
+from raytrans.models.stages import RayStage, ViewStage, orders, pair_invariants
 from raytrans.rendering.compositing import Rendering, composite, weights_from_alpha
 from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
-from raytrans.rendering.sampling import inverse_edges, near_inverse, resample
+from raytrans.rendering.sampling import inverse_edges, near_inverse, resample, uniform_samples
 from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, own_units, read_volume, relative_rays
 from raytrans.shapes import Float
 
@@ -57,14 +58,19 @@ class Renderer(nn.Module):
         super().__init__()
         self.config = config
         self.fine_type = FieldType(config.fine_type)
-        self.encoder = Encoder(config.widths, self.fine_type, FieldType(config.match_type), config.context)
+        self.encoder = Encoder(
+            config.widths, self.fine_type, FieldType(config.match_type), config.context, config.encoder
+        )
         self.sweep = DepthSweep(self.encoder, config.groups, config.context, config.volume, config.planes)
-        self.agreement, self.propose = Agreement(), Proposal()
+        self.agreement = Agreement()
+        self.propose = Proposal() if config.proposal == "sweep" else None
         tokens = self.fine_type.dim + 3 + GEOMETRY + 6
+        if config.scales == 2:
+            tokens += self.encoder.match_type.dim
         self.scalars = Agreement.features + 2 + 6
-        self.views = ViewStage(tokens, self.scalars, config.hidden, config.heads, config.view_layers, config.typed)
+        self.views = ViewStage(tokens, self.scalars, config)
         self.along = RayStage(config.hidden, config.heads, config.ray_layers, config.typed)
-        self.head = Head(config.hidden, self.scalars)
+        self.head = Head(config.hidden, self.scalars, config.residual)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -76,7 +82,7 @@ class Renderer(nn.Module):
 
     def encode(self, views: Views) -> EncodedViews:
         """Feature maps of the views; whatever needs a unit of length comes with `place`."""
-        return encode(self.encoder, views, self.dtype, self.device)
+        return encode(self.encoder, views, self.dtype, self.device, self.config.color_stride)
 
     def place(
         self, encoded: EncodedViews, unit: Tensor | None, generator: torch.Generator | None = None
@@ -100,15 +106,20 @@ class Renderer(nn.Module):
     ) -> Traced:
         """Render R rays against placed views; `jitter` (R, fine) stratifies the samples, lengths come out in units."""
         edges, proposal = self.propose_weights(views, rays)
-        inverse = resample(edges, proposal.detach(), self.config.fine, jitter)
+        if self.propose is None:
+            inverse = uniform_samples(rays.near, rays.far, self.config.fine, jitter)
+        else:
+            inverse = resample(edges, proposal.detach(), self.config.fine, jitter)
         inverse = torch.cat([inverse, torch.zeros_like(inverse[:, :1])], -1)
         alpha, colors = self.shade(views, rays, inverse)
         weights, _ = weights_from_alpha(alpha)
         return Traced(composite(weights, colors, inverse, background), edges, proposal, inverse, weights)
 
     def propose_weights(self, views: EncodedViews, rays: TargetRays) -> tuple[Tensor, Tensor]:
-        """Edges of the coarse bins (R, coarse + 1) and the proposal's weight of each (R, coarse)."""
+        """Edges of the coarse bins (R, coarse + 1) and the proposal's weight of each (R, coarse); alike without one."""
         edges = inverse_edges(rays.near, rays.far, self.config.coarse)
+        if self.propose is None:
+            return edges, torch.full_like(edges[:, 1:], 1 / self.config.coarse)
         samples = project(views.relative, rays.origin, rays.frame[..., 2], (edges[:, 1:] + edges[:, :-1]) / 2)
         hazard, visible = read_volume(views, samples)
         pooled = self.agreement(hazard, visible, samples, self._cosine(views, rays, samples))
@@ -131,7 +142,11 @@ class Renderer(nn.Module):
         pooled = self.agreement(hazard, visible, samples, pairs.cosine)
         y_axis, x_axis = self._directions(views, rays, samples)
         scalars = torch.cat([pooled, logs[..., None], torch.log(interval + 1e-3)[..., None], x_axis], -1)
-        typed = features if self.config.directions != "none" else pair_invariants(self.fine_type, features, pairs)
+        typed = [self._invariants(self.fine_type, features, pairs)]
+        if self.config.scales == 2:
+            typed.append(self._invariants(self.encoder.match_type, read(views.match, samples), pairs))
+        if self.config.visibility == "none":
+            hazard, visible = torch.zeros_like(hazard), torch.ones_like(visible)
         geometry = torch.stack(
             [
                 torch.sqrt(pairs.sine2_half + 1e-6),
@@ -142,7 +157,7 @@ class Renderer(nn.Module):
             ],
             -1,
         )
-        tokens = torch.cat([typed, colors, geometry, y_axis], -1)
+        tokens = torch.cat([*typed, colors, geometry, y_axis], -1)
         weight = samples.fade * (visible + 0.1)
         x, source, fields = self.views(tokens, weight, scalars, pairs, self._typed_sources(features))
         x = self.along(x, fields, logs)
@@ -152,9 +167,13 @@ class Renderer(nn.Module):
         alpha = torch.cat([alpha[:, :-1], seen[:, -1:]], -1)
         return alpha, self.head.color(x, source, colors, weight)
 
+    def _invariants(self, field_type: FieldType, features: Tensor, pairs: RayPairs) -> Tensor:
+        """What the tokens hold of typed features; the control arms read them as they are."""
+        return features if self.config.directions != "none" else pair_invariants(field_type, features, pairs)
+
     def _typed_sources(self, features: Tensor) -> dict[int, Tensor]:
         parts = {b.n: p for b, p in zip(self.fine_type.blocks, self.fine_type.split(features), strict=True)}
-        return {n: parts[n][..., :c] for n, c in zip((1, 2), self.config.typed, strict=True)}
+        return {n: parts[n][..., :channels] for n, channels in orders(self.config.typed)}
 
     def _directions(self, views: EncodedViews, rays: TargetRays, samples: Samples) -> tuple[Tensor, Tensor]:
         """Directions that only the control arms read: source rays (N, R, S, 3) and twice the target ray (R, S, 6)."""

@@ -44,6 +44,14 @@ def inverse_edges(near: Float[Tensor, " r"], far: Float[Tensor, " r"], bins: int
     return torch.cat([near[:, None], (first + steps[1:-1] * (last - first)) ** 2, far[:, None]], -1)
 
 
+def uniform_samples(near: Tensor, far: Tensor, count: int, jitter: Tensor | None = None) -> Float[Tensor, "r count"]:
+    """Inverse distances uniform in the root, in the middle of `count` strata or where `jitter` (R, count) says."""
+    index = torch.arange(count, dtype=near.dtype, device=near.device)
+    u = (index + (0.5 if jitter is None else jitter)) / count
+    first, last = near.sqrt()[:, None], far.sqrt()[:, None]
+    return (first + u * (last - first)) ** 2
+
+
 def plane_position(inverse: Tensor, near: Tensor) -> Tensor:
     """Where an inverse distance lies among planes from `near` to infinity: 1 - sqrt(s / near), within 0 and 1."""
     return 1 - (inverse / near).clamp(0, 1).sqrt()

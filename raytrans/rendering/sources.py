@@ -19,6 +19,7 @@ from raytrans.models.gather import RelativeCameras, Samples, project, read, read
 from raytrans.models.reading import read_map
 from raytrans.models.volume import VolumeRegularizer
 from raytrans.rendering.sampling import inverse_edges, near_inverse, plane_position
+from raytrans.shapes import Float
 
 COINCIDENT = 1e-9
 BLOCK = 2048  # pixels of a source compared with the others at a time
@@ -63,8 +64,13 @@ def source_unit(cameras: Cameras) -> Tensor | None:
     return positive.quantile(0.5)
 
 
-def encode(encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.device) -> EncodedViews:
-    """Feature maps of every view; views of equal size go through the encoder together."""
+def encode(
+    encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.device, color_stride: int = 1
+) -> EncodedViews:
+    """Feature maps of every view; views of equal size go through the encoder together.
+
+    The colours that are kept are averaged down by `color_stride`.
+    """
     colors = [image.to(dtype=dtype, device=device).permute(2, 0, 1) for image in views.images]
     maps: list[FeatureMaps | None] = [None] * len(colors)
     for size in sorted({tuple(c.shape) for c in colors}):
@@ -76,9 +82,16 @@ def encode(encoder: Encoder, views: Views, dtype: torch.dtype, device: torch.dev
             fine, match = (m.contiguous(memory_format=torch.channels_last) for m in (out.fine, out.match))
             for k, i in enumerate(batch):
                 maps[i] = FeatureMaps(fine[k], match[k], out.context[k])
+    if color_stride > 1:
+        colors = [_averaged(color, color_stride) for color in colors]
     return EncodedViews(
         views.cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps]
     )
+
+
+def _averaged(image: Float[Tensor, "c h w"], stride: int) -> Tensor:
+    """Means over blocks of pixels, the same after turns of an image whose sides are no multiples of `stride`."""
+    return F.adaptive_avg_pool2d(image, [max(1, -(-side // stride)) for side in image.shape[-2:]])
 
 
 class DepthSweep(nn.Module):

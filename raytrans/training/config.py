@@ -29,19 +29,31 @@ def _whole(values: tuple) -> bool:
 class DataConfig:
     """What is trained on. Generated scenes of `views` images with sides drawn from `sizes`, a share of them `easy`.
 
-    narrow_share: generated scenes whose cameras are drawn together, to 3 to 40 % of their distances. folders: scenes on
-    disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest and largest number
-    of source views. rays: target rays a step. reuse: steps that use one scene.
+    Shares of the generated scenes: narrow_share, cameras drawn together to 3 to 40 % of their distances; roll_share,
+    cameras rolled, besides what `full` rolls; photographic_share, tones, light and lens of photographs; mesh_share, one
+    to three of `meshes` (.glb files or folders of them) in it. aspect: largest ratio of the sides, the area being kept.
+    zoom: largest factor on focal lengths.
+
+    folders: scenes on disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest
+    and largest number of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays:
+    target rays a step. reuse: steps that use one scene.
     """
 
     views: int = 9
     sizes: tuple[int, ...] = (64,)
     easy_share: float = 0.4
     narrow_share: float = 0.0
+    roll_share: float = 0.0
+    photographic_share: float = 0.0
+    meshes: tuple[str, ...] = ()
+    mesh_share: float = 0.0
+    aspect: float = 1.0
+    zoom: float = 1.0
     folders: tuple[str, ...] = ()
     folder_share: float = 0.0
     max_size: int = 128
     sources: tuple[int, int] = (4, 8)
+    exposure: float = 0.0
     rays: int = 1024
     reuse: int = 4
     workers: int = 1
@@ -54,9 +66,16 @@ class DataConfig:
         _require("sizes", sizes, _whole(sizes) and min(sizes, default=0) >= 1, "one or more positive integers")
         rising = _whole(sources) and len(sources) == 2 and 1 <= sources[0] <= sources[1]
         _require("sources", sources, rising, "two rising positive integers")
-        _require("folders", self.folders, all(isinstance(f, str) for f in self.folders), "paths of folders")
-        for name in ("easy_share", "narrow_share", "folder_share"):
+        for name in ("folders", "meshes"):
+            _require(
+                name, getattr(self, name), all(isinstance(f, str) for f in getattr(self, name)), f"paths of {name}"
+            )
+        for name in (f.name for f in fields(self) if f.name.endswith("_share")):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        for name in ("aspect", "zoom"):
+            _require(name, getattr(self, name), 1 <= getattr(self, name) < math.inf, "a finite number of at least 1")
+        _require("exposure", self.exposure, 0 <= self.exposure <= 1, "a number from 0 to 1")
+        _require("mesh_share", self.mesh_share, bool(self.meshes) or self.mesh_share == 0, "0 where meshes names none")
 
 
 @dataclass(frozen=True)

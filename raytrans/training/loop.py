@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raytrans.geometry.rigid import random_rotation
+from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
@@ -229,9 +230,13 @@ def _plain(config: TrainConfig) -> dict:
 
 
 def _experiment(config: dict) -> dict:
-    """What the losses depend on: all but logging and the number of processes that draw samples."""
+    """What the losses depend on: all but logging and the number of processes that draw samples.
+
+    Keys of the model that an earlier version did not know have their defaults.
+    """
     data = {name: value for name, value in config["data"].items() if name != "workers"}
-    return {name: value for name, value in config.items() if name != "log"} | {"data": data}
+    model = ModelConfig().to_dict() | config["model"]
+    return {name: value for name, value in config.items() if name != "log"} | {"data": data, "model": model}
 
 
 def _changes(before: dict, config: TrainConfig) -> str:

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytrans.data.generate import generated_scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.sources import COINCIDENT, source_unit
 from raytrans.training.config import DataConfig
+from raytrans.training.mixture import mesh_files, mixture_scene
 
 FIRST_SEED = 1_000_000
 POOL = 8
-NARROW = (0.03, 0.4)  # shares of their distances to which cameras are drawn together
+BIAS = 0.2  # spread of what is added to a photo, of that of the logarithm of its gain
 
 
 @dataclass
@@ -56,7 +56,7 @@ class SampleStream(torch.utils.data.Dataset):
         self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1
     ):
         self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.meshes = rank, ranks, mesh_files(config.meshes)
         self.load = lru_cache(maxsize=POOL)(self._load)
 
     def __len__(self) -> int:
@@ -73,11 +73,7 @@ class SampleStream(torch.utils.data.Dataset):
         rng = np.random.default_rng([self.seed, number, 1])
         if self.folders and rng.random() < self.config.folder_share:
             return self.folders[int(rng.integers(len(self.folders)))]
-        kind = "easy" if rng.random() < self.config.easy_share else "full"
-        side = int(rng.choice(self.config.sizes))
-        narrow = self.config.narrow_share > 0 and rng.random() < self.config.narrow_share
-        baseline = float(np.exp(rng.uniform(*np.log(NARROW)))) if narrow else 1.0
-        scene = generated_scene(FIRST_SEED + number, kind, (side, side), self.config.views, baseline=baseline)
+        scene = mixture_scene(self.config, FIRST_SEED + number, rng, self.meshes)
         return SceneData(list(scene.images), scene.cameras, list(scene.depth))
 
     def __getitem__(self, step: int) -> Sample:
@@ -104,13 +100,22 @@ def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) 
     row, column = pixels // camera.width, pixels % camera.width
     rays = camera.pixel_rays(torch.stack([column + 0.5, row + 0.5], -1).double())
     color = scene.images[target][row, column]
-    views = Views([scene.images[i] for i in chosen], scene.cameras[chosen])
+    images = [scene.images[i] for i in chosen]
+    if config.exposure > 0:
+        images = [exposed(image, config.exposure, rng) for image in images]
+    views = Views(images, scene.cameras[chosen])
     if scene.depth is None:
         return Sample(views, rays, color, None, None, camera.world_from_camera[:3, :3])
     cosine = (rays.direction * camera.forward).sum(-1)
     distance = sky_is_infinite(scene.depth[target][row, column]) / cosine
     source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
     return Sample(views, rays, color, distance, source_depth, camera.world_from_camera[:3, :3])
+
+
+def exposed(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """A photo (H, W, 3) taken with another exposure: gain e^(s a) and bias s b / 5, a and b standard normal."""
+    gain, bias = strength * rng.standard_normal(2)
+    return (image * float(np.exp(gain)) + BIAS * float(bias)).clamp(0, 1)
 
 
 def has_length(cameras: Cameras) -> bool:

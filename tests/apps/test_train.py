@@ -152,3 +152,34 @@ def test_a_photograph_that_cannot_be_read_is_named_before_training(config, tmp_p
     assert run(config, tmp_path / "out", *folders(scene)) == 2
     assert str(scene / "3.png") in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_of_a_resumed_run_is_that_of_the_uninterrupted_one(config, tmp_path, told):
+    """Killed in the line of step 6, with the state of step 1: steps 2 to 6 are done again, and logged once."""
+    settings = ["--set", "optim.steps=6", "log.log_every=1", "log.evaluate_every=2"]
+    assert run(config, tmp_path / "whole", *settings) == 0
+    whole = lines_of(tmp_path / "whole")
+    assert [line["step"] for line in whole] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
+    assert [line["step"] for line in whole if "held-out/psnr" in line] == [2, 4, 6]
+
+    assert run(config, tmp_path / "parts", *settings, "--minutes", "1e-6") == 0
+    text = (tmp_path / "whole" / "log.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "parts" / "log.jsonl").write_text("".join(text[:7]) + '{"step": 6, "col')
+    assert run(config, tmp_path / "parts", *settings, "--resume") == 0
+    timeless = [
+        [{k: v for k, v in x.items() if k != "rays_per_second"} for x in lines_of(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_run_that_begins_leaves_nothing_of_an_older_log(config, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.jsonl").write_text('{"step": 700, "color": 0.5}\n')
+    assert run(config, tmp_path / "out") == 0
+    lines = lines_of(tmp_path / "out")
+    assert [line["step"] for line in lines] == [2, 3] and all(line["color"] != 0.5 for line in lines)

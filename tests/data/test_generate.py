@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch.nn.functional import grid_sample
 
-from raytrans.data.generate import TEST_SETS, generated_scene
+from raytrans.data.generate import TEST_SETS, Shooting, generated_scene
 from raytrans.data.generate import test_set as frozen_set
 from raytrans.data.generate.themes import THEMES
 
@@ -74,7 +74,7 @@ def test_no_view_sees_through_a_surface(scene):
 
 def test_narrow_baselines_share_the_motion_from_the_first_camera():
     """Rotation vectors and distances from camera 0, by scipy, shrink by the factor; views agree as ever."""
-    wide, narrow = (generated_scene(2009, "full", (48, 64), 4, baseline=b) for b in (1.0, 0.2))
+    wide, narrow = (generated_scene(2009, "full", (48, 64), 4, shooting=Shooting(baseline=b)) for b in (1.0, 0.2))
     moved = []
     for scene in (wide, narrow):
         pose = scene.cameras.world_from_camera.numpy()
@@ -167,13 +167,19 @@ def test_test_sets_leave_training_seeds_alone():
         ({"kind": "hard"}, "kind"),
         ({"count": 0}, "count"),
         ({"size": (0, 4)}, "size"),
-        ({"baseline": 0.0}, "baseline"),
-        ({"baseline": 2.0}, "baseline"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         generated_scene(0, **arguments)
+
+
+@pytest.mark.parametrize(
+    "change", [{"baseline": 0.0}, {"baseline": 2.0}, {"roll": -0.1}, {"roll": 4.0}, {"zoom": 0.0}, {"zoom": np.inf}]
+)
+def test_bad_shootings_are_named(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Shooting(**change)
 
 
 def test_unknown_test_set_is_named():

@@ -16,7 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from raytrans.data import open_scene
 from raytrans.export.files import (
+    append_json_line,
     depth_colors,
+    read_json_lines,
     replacing,
     write_bytes,
     write_depth_png,
@@ -222,3 +224,23 @@ def test_cameras_that_are_there_are_kept(tmp_path):
         write_transforms(tmp_path / "link.json", rig(2), ["a.png", "b.png"])
     write_transforms(tmp_path / "transforms.json", rig(2), ["a.png", "b.png"], replace=True)
     assert len(json.loads((tmp_path / "transforms.json").read_text())["frames"]) == 2
+
+
+def test_lines_of_json_are_read_back_but_for_one_that_was_cut(tmp_path):
+    file = tmp_path / "new" / "log.jsonl"
+    for value in ({"step": 1, "loss": 0.5}, {"step": 2, "loss": float("nan")}):
+        append_json_line(file, value)
+    assert [json.loads(line) for line in file.read_text().splitlines()] == read_json_lines(file)
+    assert read_json_lines(file) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": None}]
+    with open(file, "a") as stream:
+        stream.write('{"step": 3, "lo')
+    assert len(read_json_lines(file)) == 2
+
+
+@pytest.mark.parametrize("line", ["no json", "3", ""])
+def test_a_line_that_is_no_object_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 2: expected"):
+        read_json_lines(tmp_path / "log.jsonl")
+    with pytest.raises(ValueError, match="no such file"):
+        read_json_lines(tmp_path / "other.jsonl")

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -9,8 +10,9 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered
+from raytrans.models.config import model_config
 from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs, sample_turn
-from raytrans.models.stages import ViewLayer, ViewStage, pair_invariants
+from raytrans.models.stages import MomentLayer, ViewLayer, ViewStage, pair_invariants
 
 F64 = torch.float64
 
@@ -131,24 +133,33 @@ def test_reading_typed_features_is_the_ray_convolution_restricted_to_rays_throug
         torch.testing.assert_close(fast[i, :, 0], slow, rtol=0, atol=1e-9)
 
 
-def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources():
+@pytest.mark.parametrize("kernel", ["complex", "real"])
+def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources(kernel):
+    channels_of = {1: 2, 2: 1, 3: 2}
     cameras, rays, distances = rig(), target_rays(), torch.tensor([2.5], dtype=F64)
     relative, samples = samples_of(cameras, rays, distances)
-    stage = ViewStage(4, 3, 8, 2, 1, (2, 1)).double()
+    stage = ViewStage(
+        4, 3, model_config("tiny", hidden=8, fine_type="2x1 + 1x2 + 2x3", typed=(2, 1, 2), kernel=kernel)
+    ).double()
     torch.nn.init.normal_(stage.pass_on)
     tokens = torch.randn(3, 5, 1, 4, dtype=F64)
-    sources = {n: torch.randn(3, 5, 1, c, dtype=torch.complex128) for n, c in ((1, 2), (2, 1))}
+    sources = {n: torch.randn(3, 5, 1, c, dtype=torch.complex128) for n, c in channels_of.items()}
     pairs = sample_pairs(relative, rays.frame, samples)
     x = stage.embed(tokens)
     attention = torch.rand(3, 5, 1, dtype=F64)
     typed = stage._typed(x, attention, pairs, sources)
-    coefficients = torch.view_as_complex(stage.coefficients(x).unflatten(-1, (-1, 2)).contiguous())
-    pass_on = torch.view_as_complex(stage.pass_on)
+    coefficients, pass_on = stage.coefficients(x), stage.pass_on
+    if kernel == "real":
+        coefficients, pass_on = (
+            torch.stack([real, 0 * real], -1).flatten(-2) for real in (coefficients, pass_on.flatten())
+        )
+    coefficients = torch.view_as_complex(coefficients.unflatten(-1, (-1, 2)).contiguous())
+    pass_on = torch.view_as_complex(pass_on.reshape(-1, 2))
     points = rays.origin + 2.5 * rays.direction
     rays_y = source_rays(cameras, points)
     y = Rays.cat([r[:, None] for r in rays_y], 1)
     start = 0
-    for n, channels in ((1, 2), (2, 1)):
+    for n, channels in channels_of.items():
         g = coefficients[..., start : start + channels]
         # complex values that are invariants enter the layer as their real and imaginary parts
         laid = torch.cat([g.real, g.imag, torch.view_as_real(sources[n]).flatten(-2)], -1)[:, :, 0].movedim(0, 1)
@@ -166,6 +177,63 @@ def test_typed_values_of_the_view_stage_are_a_ray_convolution_over_the_sources()
         slow = layer(rays, y, laid, Gathered.laid_out((5,), 3), relative.unit, attention[..., 0].T)
         torch.testing.assert_close(torch.view_as_real(typed[n][:, 0]).flatten(-2), slow, rtol=0, atol=1e-9)
         start += channels
+
+
+def test_dot_logits_are_scaled_dot_product_attention_over_the_sources():
+    hidden, heads, sources, targets = 16, 2, 3, 5
+    stage = ViewLayer(hidden, heads, "dot").double()
+    query, tokens = torch.randn(targets, hidden, dtype=F64), torch.randn(sources, targets, hidden, dtype=F64)
+    bias = torch.randn(sources, targets, 1, dtype=F64)
+    got, attention = stage.attended(query, tokens, bias)
+
+    def dealt(x):  # (sources, targets, c) to (targets, heads, sources, c / heads)
+        return x.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        dealt(stage.to_query(stage.norm(query))[None]),
+        dealt(stage.to_key(tokens)),
+        dealt(stage.to_value(tokens)),
+        attn_mask=bias.permute(1, 2, 0)[:, :, None],
+    )
+    torch.testing.assert_close(got, expected[:, :, 0].flatten(-2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(attention.sum(0), torch.ones(targets, heads, dtype=F64))
+
+
+def test_moments_are_weighted_means_and_variances_over_the_sources():
+    layer = MomentLayer(6).double()
+    query, x, weight = (torch.randn(s, dtype=F64) for s in ((5, 6), (3, 5, 6), (3, 5, 1)))
+    weight = weight.square()
+    out, share = layer(query, x, weight.log())
+    torch.testing.assert_close(share, weight / weight.sum(0))
+    for row in range(5):
+        values = [layer.to_value(x[j, row]) for j in range(3)]
+        shares = [weight[j, row] / weight[:, row].sum() for j in range(3)]
+        mean = sum(s * v for s, v in zip(shares, values, strict=True))
+        variance = sum(s * v * v for s, v in zip(shares, values, strict=True)) - mean**2
+        own = query[row] + layer.out(torch.cat([mean, variance]))
+        torch.testing.assert_close(out[row], own + layer.feed(layer.out_norm(own)))
+
+
+@pytest.mark.parametrize("variance", [True, False])
+def test_the_first_query_knows_the_variance_only_where_it_is_handed_on(variance):
+    stage = ViewStage(4, 3, model_config("tiny", hidden=8, moments=variance)).double()
+    stage.embed = torch.nn.Identity()
+    stage.moments.weight.data = torch.nn.functional.pad(torch.eye(4), (0, 4, 0, 0)).double().repeat(2, 1)
+    stage.moments.weight.data = stage.moments.weight.data[: stage.moments.out_features]
+    found = []
+    stage.query.register_forward_hook(lambda module, given, out: found.append(given[0]))
+    mean, spread = torch.randn(1, 8, dtype=F64), torch.rand(1, 8, dtype=F64)
+    kept = {n: torch.zeros(2, 1, c, dtype=torch.complex128) for n, c in ((1, 2), (2, 1))}
+    relative, samples = samples_of(rig(2), target_rays(1), torch.tensor([2.5], dtype=F64))
+    pairs = sample_pairs(relative, target_rays(1).frame, samples)
+    pairs = RayPairs(**{k: v[..., 0] if isinstance(v, torch.Tensor) else v for k, v in vars(pairs).items()})
+    for scale in (1, 2):
+        x = torch.stack([mean - scale * spread, mean + scale * spread])
+        stage(x, torch.ones(2, 1, dtype=F64), torch.zeros(1, 3, dtype=F64), pairs, kept)
+    expected = torch.zeros(1, 11, dtype=F64)
+    if variance:
+        expected[0, 4:8] = 3 * spread[0, :4] ** 2
+    torch.testing.assert_close(found[1] - found[0], expected, rtol=0, atol=1e-12)
 
 
 def test_the_view_stage_is_ray_attention_with_difference_logits():

@@ -48,7 +48,7 @@ def test_norms_and_blocks_commute_with_quarter_turns(layer):
 
 
 def test_fourier_components_have_their_types():
-    kind = FieldType("2x0 + 3x1 + 2x2")
+    kind = FieldType("2x0 + 3x1 + 2x2 + 3x3")
     x = torch.randn(1, turn_channels(kind) * TURNS, 4, 6, dtype=torch.float64)
     plain = fourier(x, kind).movedim(1, -1)
     after = fourier(turned(x, 1), kind).movedim(1, -1)
@@ -63,15 +63,15 @@ def test_fourier_components_have_their_types():
     assert torch.allclose(zero[..., 0], x[:, :TURNS].mean(1))
 
 
-def test_types_beyond_two_are_refused():
-    with pytest.raises(ValueError, match="n <= 2"):
-        turn_channels(FieldType("1x3"))
+def test_types_beyond_three_are_refused():
+    with pytest.raises(ValueError, match="n <= 3"):
+        turn_channels(FieldType("1x4"))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (13, 21), (57, 43), (5, 9)])
 def test_encoder_is_exact_at_even_odd_and_tiny_sizes(size):
     torch.manual_seed(0)
-    encoder = Encoder((2, 3, 3), FieldType("3x0 + 2x1 + 1x2"), FieldType("4x0 + 1x1"), 2).double()
+    encoder = Encoder((2, 3, 3), FieldType("3x0 + 2x1 + 1x2 + 1x3"), FieldType("4x0 + 1x1"), 2).double()
     image = torch.rand(1, 3, *size, dtype=torch.float64)
     base, after = encoder(image), encoder(torch.rot90(image, 1, (-2, -1)))
     zero = encoder.fine_type.count(0)
@@ -79,6 +79,21 @@ def test_encoder_is_exact_at_even_odd_and_tiny_sizes(size):
     torch.testing.assert_close(after.fine[:, :zero], expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(after.context, turned(base.context, 1), rtol=0, atol=1e-11)
     assert base.fine.std() > 1e-3
+
+
+def test_a_plain_encoder_has_the_same_maps_but_does_not_turn_with_the_image():
+    torch.manual_seed(0)
+    types = FieldType("3x0 + 2x1"), FieldType("4x0 + 1x1")
+    exact, plain = (Encoder((2, 3, 3), *types, 2, kit).double() for kit in ("turns", "plain"))
+    for size in ((8, 8), (16, 24)):
+        image = torch.rand(2, 3, *size, dtype=torch.float64)
+        for a, b in zip(vars(exact(image)).values(), vars(plain(image)).values(), strict=True):
+            assert a.shape == b.shape
+    image = torch.rand(1, 3, 16, 24, dtype=torch.float64)
+    turned_image = torch.rot90(image, 1, (-2, -1))
+    for encoder, turns in ((exact, True), (plain, False)):
+        expected = torch.rot90(encoder(image).fine[:, :3], 1, (-2, -1))
+        assert torch.allclose(encoder(turned_image).fine[:, :3], expected, atol=1e-9) == turns
 
 
 def test_padded_size_is_a_multiple_of_the_stride():

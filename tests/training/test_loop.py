@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raytrans.training import loop
-from raytrans.training.checkpoint import load_model, read_tensors
+from raytrans.training.checkpoint import load_model, read_tensors, write_tensors
 from raytrans.training.config import OptimConfig, train_config
 from raytrans.training.loop import RunOptions, learning_rate, train
 from raytrans.training.samples import SampleStream, scene_of_step
@@ -111,6 +111,17 @@ def test_a_resumed_run_may_log_otherwise_and_draw_samples_elsewhere(tmp_path):
     losses_of(tmp_path / "parts", stop_at=4)
     changes = {"log": {"checkpoint_every": 1}, "data": {**CONFIG["data"], "workers": 1}}
     rest, _ = losses_of(tmp_path / "parts", resume=True, changes=changes)
+    assert rest == {step: whole[step] for step in (5, 6)}
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_of_the_model_goes_on(tmp_path):
+    whole, _ = losses_of(tmp_path / "whole")
+    losses_of(tmp_path / "parts", stop_at=4)
+    path = tmp_path / "parts" / "training.safetensors"
+    tensors, metadata = read_tensors(path)
+    del metadata["config"]["model"]["kernel"], metadata["config"]["model"]["moments"]
+    write_tensors(path, tensors, metadata)
+    rest, _ = losses_of(tmp_path / "parts", resume=True)
     assert rest == {step: whole[step] for step in (5, 6)}
 
 

@@ -7,7 +7,8 @@ from raytrans.data.selection import nearest
 from raytrans.geometry.cameras import Cameras
 from raytrans.training.config import train_config
 from raytrans.training.loop import RunOptions, train
-from raytrans.training.samples import NARROW, SampleStream, SceneData, draw_sample
+from raytrans.training.mixture import NARROW
+from raytrans.training.samples import SampleStream, SceneData, draw_sample
 
 VIEWS = 9
 VALUES = {

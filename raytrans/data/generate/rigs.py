@@ -41,15 +41,45 @@ def pinhole(size: Sequence[int] | np.ndarray, focal: float, shift: np.ndarray | 
     return np.array([[pixels, 0, width * (0.5 + shift[0])], [0, pixels, height * (0.5 + shift[1])], [0, 0, 1.0]])
 
 
-def narrowed(shots: Shots, baseline: float) -> Shots:
-    """Cameras drawn together to a share `baseline` of their way from the first one, as one slow sweep of a hand."""
-    poses = torch.from_numpy(shots.world_from_camera)
+@dataclass(frozen=True)
+class Shooting:
+    """How the cameras of a rig are changed.
+
+    They are drawn together to a share `baseline` of their way from the first one, as one slow sweep of a hand; rolled
+    by up to `roll` radians about their axes; and their focal lengths multiplied by `zoom`.
+    """
+
+    baseline: float = 1.0
+    roll: float = 0.0
+    zoom: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.baseline <= 1:
+            raise ValueError(f"baseline: expected a share above 0 and at most 1, got {self.baseline}")
+        if not 0 <= self.roll <= np.pi:
+            raise ValueError(f"roll: expected 0 to pi radians, got {self.roll}")
+        if not 0 < self.zoom < np.inf:
+            raise ValueError(f"zoom: expected a finite number above 0, got {self.zoom}")
+
+    def __call__(self, shots: Shots, rng: np.random.Generator) -> Shots:
+        """The changed cameras; `rng` draws the rolls."""
+        poses = torch.from_numpy(shots.world_from_camera)
+        if self.baseline < 1:
+            poses = _narrowed(poses, self.baseline)
+        if self.roll:
+            axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+            angles = torch.from_numpy(rng.uniform(-self.roll, self.roll, len(poses)))
+            poses = poses @ rigid(rotation_from_axis_angle(angles[:, None] * axis), torch.zeros(len(poses), 3).double())
+        zoom = np.array([self.zoom, self.zoom, 1.0])
+        intrinsics = shots.intrinsics * np.where(np.eye(3), zoom, 1.0)
+        return replace(shots, intrinsics=intrinsics, world_from_camera=poses.numpy())
+
+
+def _narrowed(poses: torch.Tensor, baseline: float) -> torch.Tensor:
     first = poses[0]
     turn = axis_angle(first[:3, :3].T @ poses[:, :3, :3])
     rotation = first[:3, :3] @ rotation_from_axis_angle(baseline * turn)
-    return replace(
-        shots, world_from_camera=rigid(rotation, torch.lerp(first[:3, 3], poses[:, :3, 3], baseline)).numpy()
-    )
+    return rigid(rotation, torch.lerp(first[:3, 3], poses[:, :3, 3], baseline))
 
 
 def _on_sphere(azimuth: float, elevation: float) -> np.ndarray:

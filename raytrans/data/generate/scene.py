@@ -10,7 +10,8 @@ from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, haar
 from raytrans.data.generate.meshes import add_meshes
-from raytrans.data.generate.rigs import Shots, easy_rig, full_rig, narrowed
+from raytrans.data.generate.photographic import Development, retone
+from raytrans.data.generate.rigs import Shooting, Shots, easy_rig, full_rig
 from raytrans.data.generate.shading import Stage, shade
 from raytrans.data.generate.themes import THEMES, easy
 from raytrans.geometry.cameras import Cameras
@@ -45,7 +46,8 @@ def generated_scene(
     count: int = 10,
     device: torch.device | str | None = None,
     meshes: Sequence[str | Path] = (),
-    baseline: float = 1.0,
+    shooting: Shooting | None = None,
+    photographic: bool = False,
 ) -> GeneratedScene:
     """Draw scene number `seed`: `count` views of `size` (H, W) pixels, the same for the same arguments.
 
@@ -55,20 +57,25 @@ def generated_scene(
     origin and scale.
 
     `size` may also be one size for each view; None draws a size around 64 pixels for every view of `full`. `meshes` are
-    .glb files of which one to three join the scene (needs trimesh and embreex). `baseline` draws the cameras together,
-    to a share of their distances and angles. Random numbers are drawn on the CPU.
+    .glb files of which one to three join the scene (needs trimesh and embreex). `shooting` changes the cameras.
+    `photographic` gives the same solids and cameras the tones, light and lens
+    of photographs. Random numbers are drawn on the CPU.
 
     Raises:
         ValueError: negative `seed`, unknown `kind`, `count` or a side below one, too few sizes, a mesh that cannot be
-            read, `baseline` not above 0 and at most 1.
+            read.
     """
-    if not 0 < baseline <= 1:
-        raise ValueError(f"baseline: expected a share above 0 and at most 1, got {baseline}")
     drawing = drawn(seed, kind, size, count, meshes)
-    if baseline < 1:
-        drawing = replace(drawing, shots=narrowed(drawing.shots, baseline))
+    rolls, looks = (np.random.default_rng([seed, _KINDS[kind], stream]) for stream in (4, 5))
+    if shooting is not None:
+        drawing = replace(drawing, shots=shooting(drawing.shots, rolls))
+    if photographic:
+        retone(drawing.layout, looks)
     stage = Stage.build(drawing.layout, device)
     views = [rendered_view(stage, drawing.shots, i) for i in range(count)]
+    if photographic:
+        camera = Development.drawn(looks)
+        views = [(camera(color.clamp(0, 1), looks), z) for color, z in views]
     return _assembled(views, drawing, seed)
 
 
