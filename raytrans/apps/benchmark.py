@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from raytrans.apps import cli
-from raytrans.apps.benchmarks import measure, speed, tables
+from raytrans.apps.benchmarks import layers, measure, speed, tables
 from raytrans.apps.benchmarks.settings import QUICK, Settings
 
-PARTS = {"speed": speed}
+PARTS = {"speed": speed, "layers": layers}
 
 
 def parser() -> ArgumentParser:

@@ -45,3 +45,14 @@ def reading(fit: dict[str, object]) -> str:
     if fit["exponent_upper"] > 1:
         return "faster than linear"
     return "linear beside a constant part" if fit["linear"] else "slower than linear"
+
+
+HEADER = ("from", "to", "constant CPU-s", "CPU-ms each", "R^2", "exponent", "without the constant", "reading")
+
+
+def cells(fit: dict[str, object]) -> tuple:
+    """A row under `HEADER` of a fit with its "values" of x."""
+    line = (fit["constant"], 1e3 * fit["slope"], fit["r2"])
+    exponents = (fit["exponent_upper"], fit["exponent_growing"])
+    shown = (None if e is None else f"{e:.2f}" for e in exponents)
+    return (f"{min(fit['values']):g}", f"{max(fit['values']):g}", *(f"{v:.3g}" for v in line), *shown, reading(fit))

@@ -8,8 +8,8 @@ from pathlib import Path
 class Sizes:
     """Sizes of all that is measured; sides in pixels, frames as (height, width).
 
-    The base case is `count` sources of side x side; other fields hold the values along each axis. `tokens` and `dense`
-    are those of attention, `scenes` and `quality_samples` those of quality, `contracts` the long side they are held at.
+    The base case is `count` sources of side x side; other fields hold the values along each axis. `tokens`,
+    `view_samples` and `dense` are those of attention, `scenes` and `quality_samples` those of quality, `contracts` the long side they are held at.
     """
 
     count: int = 8
@@ -24,6 +24,7 @@ class Sizes:
     step_rays: tuple[int, ...] = (256, 512, 1024, 2048)
     pairs: tuple[int, ...] = (16384, 32768, 65536, 131072, 262144)
     tokens: tuple[int, int] = (2048, 512)
+    view_samples: int = 4096
     dense: tuple[int, int] = (256, 32)
     scenes: int = 3
     quality_samples: tuple[int, ...] = (8, 12, 16, 32, 64)
@@ -45,6 +46,7 @@ QUICK = Sizes(
     step_rays=(8, 16, 32, 48),
     pairs=(256, 512, 1024, 2048),
     tokens=(32, 16),
+    view_samples=32,
     dense=(16, 8),
     scenes=1,
     quality_samples=(2, 4),

@@ -98,8 +98,8 @@ def tables(values: dict) -> list[Table]:
     for task in GROWS:
         rows = [(axis, str(v), *_cells(row)) for axis, along in values[task].items() for v, row in along.items()]
         out.append(Table(f"{task.capitalize()}, one axis at a time", ("axis", "value", *SPEED), rows))
-    fits = [(task, axis, *_fit_cells(fit)) for task, along in values["growth"].items() for axis, fit in along.items()]
-    return [*out, Table("Growth of the cost", ("task", "over", *GROWTH), fits, GROWTH_NOTE)]
+    fits = [(task, axis, *growth.cells(fit)) for task, along in values["growth"].items() for axis, fit in along.items()]
+    return [*out, Table("Growth of the cost", ("task", "over", *growth.HEADER), fits, GROWTH_NOTE)]
 
 
 def _cells(row: dict) -> tuple:
@@ -114,19 +114,7 @@ def _cells(row: dict) -> tuple:
     )
 
 
-GROWTH = ("from", "to", "constant CPU-s", "CPU-ms each", "R^2", "exponent", "without the constant", "reading")
 GROWTH_NOTE = (
     "Least squares of CPU seconds = constant + slope x. Exponents are slopes of log seconds over log x in the upper "
     "half of x; within 0.1 of 1, with or without the constant, growth counts as linear."
 )
-
-
-def _fit_cells(fit: dict) -> tuple:
-    exponents = (fit["exponent_upper"], fit["exponent_growing"])
-    x = fit["values"]
-    line = (fit["constant"], 1e3 * fit["slope"], fit["r2"])
-    return (f"{min(x):g}", f"{max(x):g}", *(f"{v:.3g}" for v in line), *map(_two, exponents), growth.reading(fit))
-
-
-def _two(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
