@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from raytrans.apps import cli
-from raytrans.apps.benchmarks import layers, measure, speed, tables
+from raytrans.apps.benchmarks import gpu, layers, measure, quality, speed, tables
 from raytrans.apps.benchmarks.settings import QUICK, Settings
 
-PARTS = {"speed": speed, "layers": layers}
+PARTS = {"speed": speed, "layers": layers, "quality": quality, "gpu": gpu}
 
 
 def parser() -> ArgumentParser:

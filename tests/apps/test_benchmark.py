@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from raytrans.apps import benchmark, cli, demo
+from raytrans.apps.benchmarks import quality
 from raytrans.apps.benchmarks.settings import QUICK
+from raytrans.apps.benchmarks.tables import BEGIN, END
+from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
+from raytrans.data.views import Views
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
-from raytrans.training.checkpoint import save_model
+from raytrans.rendering.synthesis import render
+from raytrans.training.checkpoint import load, save_model
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,41 @@ def test_speeds_are_rays_over_seconds(weights, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "rays per CPU-s" in printed and "rendering, 3 sources of 16x16" in printed
     assert values["machine"]["gflops"]["float32"] > 0 and values["machine"]["threads"] == 1 and values["quick"]
+
+
+def test_quality_is_that_of_the_renderings(weights, tmp_path):
+    found = measured(weights, tmp_path / "numbers.json", "--only", "quality")["quality"]
+    model, count = load(weights), QUICK.count
+    size = QUICK.side, QUICK.side
+    scenes = [generated_scene(quality.FIRST_SEED, kind, size, count + 1) for kind in ("easy", "full")]
+    model.config = model.config.with_changes(fine=QUICK.quality_samples[0])
+    errors = []
+    for scene in scenes:
+        views = Views(list(scene.images[1:]), scene.cameras[1:])
+        color = render(model, views, scene.cameras[0]).color
+        errors.append(-10 * math.log10(float(((color - scene.images[0]).double() ** 2).mean())))
+    first = found["samples"][str(QUICK.quality_samples[0])]
+    assert first["psnr"] == pytest.approx(sum(errors) / 2, abs=1e-3)
+    assert len(found["between_precisions"]) == 2 and all(20 < value < 200 for value in found["between_precisions"])
+    assert set(found["contracts"]) == {"float32", "bfloat16"}
+    exact, coarse = (found["contracts"][name]["target_roll"] for name in ("float32", "bfloat16"))
+    assert 0 < exact < 1e-4 < coarse < 1
+
+
+def test_numbers_of_an_earlier_run_are_written_into_a_page(weights, tmp_path, capsys):
+    numbers, page = tmp_path / "numbers.json", tmp_path / "page.md"
+    measured(weights, numbers, "--only", "gpu", "layers")
+    page.write_text(f"# Page\n{BEGIN}{END}\n")
+    line = ["--read", str(numbers), "--write", str(page)]
+    assert cli.run(benchmark.main, benchmark.parser(), line) == 0
+    text = page.read_text()
+    assert "## Layers alone" in text and "| ray stage |" in text and "weights with SHA-256" in text
+    page.write_text("no marks")
+    numbers.write_text("[]")
+    capsys.readouterr()
+    for wrong in (line, ["--read", str(numbers)]):
+        assert cli.run(benchmark.main, benchmark.parser(), wrong) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_demo_writes_one_page_and_an_orbit(weights, tmp_path, monkeypatch, capsys):

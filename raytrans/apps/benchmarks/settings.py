@@ -9,7 +9,8 @@ class Sizes:
     """Sizes of all that is measured; sides in pixels, frames as (height, width).
 
     The base case is `count` sources of side x side; other fields hold the values along each axis. `tokens`,
-    `view_samples` and `dense` are those of attention, `scenes` and `quality_samples` those of quality, `contracts` the long side they are held at.
+    `view_samples` and `dense` are those of attention, `scenes` and `quality_samples` those of quality, `contracts` the
+    side they are held at, `matrix` that of the product whose rate bounds all others.
     """
 
     count: int = 8

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +56,14 @@ def prepared(case: Case, checkpoint: Path | None) -> Work:
 
 def sources_and_target(case: Case) -> tuple[Views, Cameras]:
     """Views of a generated scene and another camera in it."""
-    scene = _scene(case)
+    scene = _scene(case.size, case.sources)
     views = Views(list(scene.images[1:]), scene.cameras[1:])
     return views, scene.cameras[0] if case.target is None else scene.cameras[0].resized(*case.target)
 
 
-def _scene(case: Case) -> GeneratedScene:
-    return generated_scene(SEED, "easy", case.size, case.sources + 1)
+@lru_cache(maxsize=4)
+def _scene(size: tuple[int, int], sources: int) -> GeneratedScene:
+    return generated_scene(SEED, "easy", size, sources + 1)
 
 
 def _rendering(case: Case, model: Renderer) -> Work:
@@ -82,7 +84,7 @@ def _frame(case: Case, model: Renderer) -> Work:
 
 def _training(case: Case, model: Renderer) -> Work:
     """Drawing the sample, encoder, loss, gradients and AdamW; drawing scenes is left out."""
-    drawn = _scene(case)
+    drawn = _scene(case.size, case.sources)
     scene = SceneData(list(drawn.images), drawn.cameras, list(drawn.depth))
     config = DataConfig(sources=(case.sources, case.sources), rays=case.rays)
     model, optim = model.train(), OptimConfig()

@@ -21,6 +21,13 @@ def test_a_convolution_is_counted_by_hand():
     assert found["bytes"] == 4 * (2 * 3 * 64 + 4 * 27 + 2 * 4 * 64)
 
 
+def test_attention_is_counted_by_hand_whichever_kernel_runs():
+    q, k, v = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 8)
+    logits, values = 2 * 6 * 5 * 7 * 8, 2 * 6 * 5 * 7 * 8
+    assert counted(lambda: F.scaled_dot_product_attention(q, k, v))["flops"] == logits + values
+    assert counted(lambda: torch.softmax(q @ k.mT, -1) @ v)["flops"] == logits + values
+
+
 def test_the_backward_pass_counts_too():
     a, b = torch.randn(5, 7, requires_grad=True), torch.randn(7, 3, requires_grad=True)
     found = counted(lambda: (a @ b).sum().backward())
