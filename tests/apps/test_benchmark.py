@@ -2,15 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from raytrans.apps import benchmark, cli, demo
-from raytrans.apps.benchmarks import quality
-from raytrans.apps.benchmarks.settings import QUICK
+from raytrans.apps.benchmarks import quality, speed
+from raytrans.apps.benchmarks.settings import QUICK, Settings, Sizes
 from raytrans.apps.benchmarks.tables import BEGIN, END
+from raytrans.apps.benchmarks.workloads import Case
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.views import Views
@@ -42,26 +44,52 @@ def measured(weights: Path, out: Path, *arguments: str) -> dict:
     return json.loads(out.read_text())
 
 
-def test_speeds_are_rays_over_seconds(weights, tmp_path, capsys):
+def test_a_speed_is_rays_over_seconds(weights):
+    settings = Settings(weights, repeats=1, sizes=QUICK, alone=False)
+    for case, rays in ((Case(sources=2, size=(8, 12)), 96), (Case("training", 2, (8, 8), samples=3, rays=20), 20)):
+        row = speed._row(settings, case)
+        assert row["rays"] == rays and row["peak_memory_bytes"] > 1e8 and row["flops"] > 0 and row["bytes"] > 0
+        assert row["rays_per_cpu_second"] == pytest.approx(rays / row["cpu_seconds"])
+
+
+def test_one_axis_changes_at_a_time():
+    base = Case(sources=8, size=(128, 128), samples=16)
+    along = speed._axes(Sizes(), base)
+    assert {len({replace(c, sources=8) for c in along["sources"].values()})} == {1}
+    assert [c.samples for c in along["samples"].values()] == list(along["samples"])
+    for axis, value in (
+        ("sources", 8),
+        ("samples", 16),
+        ("image side", 128),
+        ("precision", "float32"),
+        ("rays", 128**2),
+    ):
+        assert along[axis][value] == base, "the base case is measured once"
+    assert along["rays"][64**2].target == (64, 64) and along["rays"][64**2].size == (128, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_rows_are_finite(weights, tmp_path, capsys):
     values = measured(weights, tmp_path / "numbers.json", "--only", "speed")
-    speed = values["speed"]
-    assert [row["rays"] for row in speed["named"].values()] == [256, 32, 32, 192, 3 * 192]
-    rows = [*speed["named"].values()]
-    rows += [row for task in ("rendering", "training") for along in speed[task].values() for row in along.values()]
+    found = values["speed"]
+    assert [row["rays"] for row in found["named"].values()] == [256, 32, 32, 192, 3 * 192]
+    rows = [*found["named"].values()]
+    rows += [row for task in ("rendering", "training") for along in found[task].values() for row in along.values()]
     for row in rows:
         assert row["rays_per_cpu_second"] == pytest.approx(row["rays"] / row["cpu_seconds"])
         assert row["peak_memory_bytes"] > 1e8 and row["flops"] > 0 and row["bytes"] > 0
-        assert row["share_memory"] >= row["share_cache"] > 0 or row["precision"] == "bfloat16"
-    assert all(math.isfinite(leaf) for leaf in leaves(speed) if isinstance(leaf, float))
-    assert [row["sources"] for row in speed["rendering"]["sources"].values()] == list(QUICK.sources)
-    assert [row["samples"] for row in speed["training"]["samples"].values()] == list(QUICK.samples)
+        assert row["share_memory"] > 0 and row["share_cache"] > 0
+    assert all(math.isfinite(leaf) for leaf in leaves(found) if isinstance(leaf, float))
+    assert [row["sources"] for row in found["rendering"]["sources"].values()] == list(QUICK.sources)
+    assert [row["samples"] for row in found["training"]["samples"].values()] == list(QUICK.samples)
     printed = capsys.readouterr().out
     assert "rays per CPU-s" in printed and "rendering, 3 sources of 16x16" in printed
     assert values["machine"]["gflops"]["float32"] > 0 and values["machine"]["threads"] == 1 and values["quick"]
 
 
-def test_quality_is_that_of_the_renderings(weights, tmp_path):
-    found = measured(weights, tmp_path / "numbers.json", "--only", "quality")["quality"]
+def test_quality_is_that_of_the_renderings(weights):
+    found = quality._renderings(Settings(weights, sizes=QUICK, alone=False))
     model, count = load(weights), QUICK.count
     size = QUICK.side, QUICK.side
     scenes = [generated_scene(quality.FIRST_SEED, kind, size, count + 1) for kind in ("easy", "full")]
@@ -71,12 +99,20 @@ def test_quality_is_that_of_the_renderings(weights, tmp_path):
         views = Views(list(scene.images[1:]), scene.cameras[1:])
         color = render(model, views, scene.cameras[0]).color
         errors.append(-10 * math.log10(float(((color - scene.images[0]).double() ** 2).mean())))
-    first = found["samples"][str(QUICK.quality_samples[0])]
+    first = found["samples"][QUICK.quality_samples[0]]
     assert first["psnr"] == pytest.approx(sum(errors) / 2, abs=1e-3)
     assert len(found["between_precisions"]) == 2 and all(20 < value < 200 for value in found["between_precisions"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_contracts_are_tabled_in_both_precisions(weights, tmp_path):
+    found = measured(weights, tmp_path / "numbers.json", "--only", "quality")["quality"]
     assert set(found["contracts"]) == {"float32", "bfloat16"}
-    exact, coarse = (found["contracts"][name]["target_roll"] for name in ("float32", "bfloat16"))
-    assert 0 < exact < 1e-4 < coarse < 1
+    exact, coarse = (found["contracts"][name] for name in ("float32", "bfloat16"))
+    assert 0 < exact["target_roll"] < 1e-4 and exact["target_roll"] < coarse["target_roll"] < 1
+    [_, precision] = quality.tables(found)
+    assert [row[0] for row in precision.rows[: len(exact)]] == list(exact)
 
 
 def test_numbers_of_an_earlier_run_are_written_into_a_page(weights, tmp_path, capsys):

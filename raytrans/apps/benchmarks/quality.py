@@ -8,15 +8,17 @@ import torch
 from raytrans.apps.benchmarks.measure import isolated
 from raytrans.apps.benchmarks.settings import Settings
 from raytrans.apps.benchmarks.tables import Table
-from raytrans.data.generate import generated_scene
+from raytrans.data.generate import GeneratedScene, generated_scene
 from raytrans.data.views import Views
 from raytrans.equivariance import check_model
+from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.synthesis import encode, render
 from raytrans.training.checkpoint import load
 from raytrans.training.metrics import depth_median, psnr
 
 FIRST_SEED = 500_100  # neither training nor the frozen test sets use it
 KINDS = ("easy", "full")
+COLUMNS = ("psnr", "depth_median", "rays_per_cpu_second")
 LOSS = 0.1  # dB below the most samples that fewer may cost
 ALIKE = 45  # dB wanted between the renderings of two precisions
 CONTRACTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -24,43 +26,49 @@ CONTRACTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def measured(settings: Settings, machine: dict) -> dict:
     """{"samples": {count: row}, "between_precisions": [dB of every scene], "contracts": {precision: {name: error}}}."""
-    return isolated(_measured, settings)
+    return isolated(_renderings, settings) | {"contracts": isolated(_contracts, settings)}
 
 
-def _measured(settings: Settings) -> dict:
-    sizes, model = settings.sizes, load(settings.checkpoint)
-    own, found, between = model.config.fine, {n: [] for n in sizes.quality_samples}, []
-    for kind in KINDS:
-        for seed in range(FIRST_SEED, FIRST_SEED + sizes.scenes):
-            scene = generated_scene(seed, kind, (sizes.side, sizes.side), sizes.count + 1)
-            views, camera = Views(list(scene.images[1:]), scene.cameras[1:]), scene.cameras[0]
-            encoded = encode(model, views)
-            for samples in found:
-                model.config = model.config.with_changes(fine=samples)
-                start = time.process_time()
-                out = render(model, encoded, camera)
-                seconds = time.process_time() - start
-                errors = psnr(out.color, scene.images[0]), depth_median(out.depth, scene.depth[0])
-                found[samples].append((*errors, camera.height * camera.width / seconds))
-            model.config = model.config.with_changes(fine=own)
-            fine, coarse = (render(model, views, camera, precision).color for precision in CONTRACTS)
-            between.append(psnr(coarse, fine))
-    rows = {
-        n: dict(
-            zip(("psnr", "depth_median", "rays_per_cpu_second"), map(fmean, zip(*values, strict=True)), strict=True)
-        )
-        for n, values in found.items()
-    }
-    small = camera.resized(sizes.contracts, sizes.contracts)
-    few = views[: min(4, len(views))].resized(sizes.contracts)
-    reports = {name: check_model(model, few, small, dtype) for name, dtype in CONTRACTS.items()}
+def _scene(settings: Settings, seed: int, kind: str) -> tuple[GeneratedScene, Views, Cameras]:
+    """A generated scene, its sources, and the camera of its first view, which is none of them."""
+    side, count = settings.sizes.side, settings.sizes.count
+    scene = generated_scene(seed, kind, (side, side), count + 1)
+    return scene, Views(list(scene.images[1:]), scene.cameras[1:]), scene.cameras[0]
+
+
+def _renderings(settings: Settings) -> dict:
+    model = load(settings.checkpoint)
+    own, found, between = model.config, {n: [] for n in settings.sizes.quality_samples}, []
+    scenes = [(kind, FIRST_SEED + i) for kind in KINDS for i in range(settings.sizes.scenes)]
+    for kind, seed in scenes:
+        scene, views, camera = _scene(settings, seed, kind)
+        encoded = encode(model, views)
+        for samples, rows in found.items():
+            model.config = own.with_changes(fine=samples)
+            start = time.process_time()
+            out = render(model, encoded, camera)
+            speed = camera.height * camera.width / (time.process_time() - start)
+            rows.append((psnr(out.color, scene.images[0]), depth_median(out.depth, scene.depth[0]), speed))
+        model.config = own
+        fine, coarse = (render(model, views, camera, precision).color for precision in CONTRACTS)
+        between.append(psnr(coarse, fine))
     return {
-        "samples": rows,
-        "own_samples": own,
-        "scenes": [f"{kind} {FIRST_SEED + i}" for kind in KINDS for i in range(sizes.scenes)],
+        "samples": {
+            n: dict(zip(COLUMNS, map(fmean, zip(*rows, strict=True)), strict=True)) for n, rows in found.items()
+        },
+        "own_samples": own.fine,
+        "scenes": [f"{kind} {seed}" for kind, seed in scenes],
         "between_precisions": between,
-        "contracts": {name: {row.name: row.error for row in report.rows} for name, report in reports.items()},
     }
+
+
+def _contracts(settings: Settings) -> dict[str, dict[str, float]]:
+    """Errors of `check_model` on a small scene in both precisions."""
+    model, side = load(settings.checkpoint), settings.sizes.contracts
+    _, views, camera = _scene(settings, FIRST_SEED, KINDS[-1])
+    few, small = views[: min(4, len(views))].resized(side), camera.resized(side, side)
+    reports = {name: check_model(model, few, small, dtype) for name, dtype in CONTRACTS.items()}
+    return {name: {row.name: row.error for row in report.rows} for name, report in reports.items()}
 
 
 SAMPLES_NOTE = (
