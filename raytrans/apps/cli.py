@@ -155,11 +155,12 @@ def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--json", type=output_file, metavar="FILE", required=required, help=text)
 
 
-def add_checkpoint_argument(parser: ArgumentParser) -> None:
-    """`--checkpoint F` and `--device`: which weights, and where they run."""
+def add_checkpoint_argument(parser: ArgumentParser, device: bool = True) -> None:
+    """`--checkpoint F` and, unless the command decides that, `--device`: which weights, and where they run."""
     text = "weights to use: a .safetensors file, or the folder of a training run (default: the released weights)"
     parser.add_argument("--checkpoint", type=Path, metavar="F", help=text)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
+    if device:
+        parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
 
 
 def add_source_arguments(parser: ArgumentParser, max_size: int) -> None:
@@ -217,7 +218,7 @@ def write_report(path: Path | None, values: object) -> None:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need; text stands left, numbers right, None as '-'."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))] if cells else []
     lines = []
     widths = [
@@ -229,7 +230,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as tables show it: four digits, None as '-'."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else f"{value:.4g}"

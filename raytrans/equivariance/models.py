@@ -33,6 +33,7 @@ TOLERANCES = {
     "source_quarter_turn": {torch.float32: 1e-4, torch.float64: 1e-9},
 }
 """Row -> dtype -> largest error of an exact contract, as in DESIGN section 5."""
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 SOLID = 0.1  # depths are compared where the opacity is larger in both renderings
 VARIATION = 1e-3  # relative range of colours, and relative effect of other images, below which a rendering is constant
@@ -46,7 +47,7 @@ class Trial:
     """A model with sources, target and their unchanged rendering; changes are drawn from `generator`.
 
     `size` is the size of the scene, `small` the target with fewer pixels over the same field of view, `exact` the model
-    in float64.
+    in float64; `dtype` that of the arithmetic.
     """
 
     model: Renderer
@@ -57,11 +58,12 @@ class Trial:
     small: Cameras
     exact: Renderer
     size: float
+    dtype: torch.dtype
     generator: torch.Generator
 
     @property
     def precision(self) -> str:
-        return str(self.model.dtype).removeprefix("torch.")
+        return _precision(self.dtype)
 
     def render(self, views: Views | EncodedViews | None = None, camera: Cameras | None = None, **options) -> Rendering:
         views = self.encoded if views is None else views
@@ -274,15 +276,18 @@ def check_model(
 ) -> Report:
     """Measure every contract of a rendering on given sources and target; see DESIGN section 5 for the rows.
 
-    The model is copied and cast to `dtype`, float32 or float64, which also fixes the tolerances. Error is
+    The model is copied and cast to `dtype`, float32 or float64, which also fixes the tolerances. bfloat16 is arithmetic
+    of a float32 model, which keeps contracts only as far as it rounds: its errors are reported, without one. Error is
     max|a - b| / max|b| of colours everywhere and of `depth_mean` where opacity > 0.1 in both. A rendering that is not
     finite has error 1e30, and so has every contract of a model whose rendering is the same at all pixels or for other
     source images: such a model would keep every promise.
     """
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES))}, got {dtype}")
+    weights = torch.float32 if dtype == torch.bfloat16 else dtype
     with _exact_arithmetic():
-        trial = _trial(model if model.dtype == dtype else copy.deepcopy(model).to(dtype), views, camera, seed)
+        model = model if model.dtype == weights else copy.deepcopy(model).to(weights)
+        trial = _trial(model, views, camera, dtype, seed)
         useless = _useless(trial)
         rows = [_contract(name, trial, useless) for name in _CONTRACTS]
         rows += [_reported(name, trial) for name in _REPORTED]
@@ -290,9 +295,13 @@ def check_model(
     return Report(tuple(rows), f"{trial.precision}, {len(views)} sources, target of {size}")
 
 
-def _trial(model: Renderer, views: Views, camera: Cameras, seed: int) -> Trial:
-    encoded = encode(model, views)
-    precision = str(model.dtype).removeprefix("torch.")
+def _precision(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _trial(model: Renderer, views: Views, camera: Cameras, dtype: torch.dtype, seed: int) -> Trial:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        encoded = encode(model, views)
     shrink = min(1.0, (FEW_RAYS / (camera.height * camera.width)) ** 0.5)
     small = camera.resized(max(1, int(shrink * camera.height)), max(1, int(shrink * camera.width)))
     return Trial(
@@ -300,10 +309,11 @@ def _trial(model: Renderer, views: Views, camera: Cameras, seed: int) -> Trial:
         views=views,
         camera=camera,
         encoded=encoded,
-        plain=render(model, encoded, camera, precision=precision),
+        plain=render(model, encoded, camera, precision=_precision(dtype)),
         exact=model if model.dtype == torch.float64 else copy.deepcopy(model).double(),
         small=small,
         size=rigs.scene_size(views, camera),
+        dtype=dtype,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -325,7 +335,7 @@ def _useless(trial: Trial) -> str:
 
 
 def _contract(name: str, trial: Trial, useless: str) -> Row:
-    tolerance = TOLERANCES[name][trial.model.dtype]
+    tolerance = TOLERANCES[name].get(trial.dtype)
     if useless:
         return Row(name, BROKEN, tolerance, useless)
     LOGGER.info("measuring %s", name)

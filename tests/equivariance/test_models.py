@@ -7,7 +7,7 @@ from torch import nn
 
 import raytrans
 from raytrans.data.generate import generated_scene
-from raytrans.equivariance import check_model
+from raytrans.equivariance import check_model, models
 from raytrans.equivariance.models import TOLERANCES, difference
 from raytrans.equivariance.report import BROKEN
 from raytrans.geometry.cameras import Cameras
@@ -245,8 +245,17 @@ def test_one_source_and_coinciding_sources_are_checked(rig):
 
 
 def test_a_wrong_dtype_is_refused(rig):
-    with pytest.raises(ValueError, match="dtype.*float32 or torch.float64.*bfloat16"):
-        check_model(perturbed(), *rig, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="dtype.*float32, torch.float64, torch.bfloat16, got torch.float16"):
+        check_model(perturbed(), *rig, dtype=torch.float16)
+
+
+def test_errors_in_bfloat16_are_reported_not_judged(rig, monkeypatch):
+    monkeypatch.setattr(models, "_CONTRACTS", {"target_section": models._CONTRACTS["target_section"]})
+    monkeypatch.setattr(models, "_REPORTED", {})
+    coarse, fine = (check_model(raytrans.load(), *rig, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert [row.name for row in coarse.reported] == ["target_section"] == [row.name for row in fine.contracts]
+    assert coarse.title.startswith("bfloat16, ") and not coarse.contracts and not coarse.passed
+    assert fine["target_section"].error < 1e-5 < coarse["target_section"].error < 0.5
 
 
 def released(views, camera, dtype=torch.float32):
