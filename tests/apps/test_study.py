@@ -10,6 +10,7 @@ import raytrans
 from raytrans.apps import cli, study
 from raytrans.apps.studies import runs, scores
 from raytrans.apps.studies.arms import Study
+from raytrans.data.generate import TEST_SETS as SETS
 from raytrans.data.generate import generated_scene
 from raytrans.export.files import write_png, write_transforms
 
@@ -156,10 +157,12 @@ def test_a_run_that_diverges_is_left_out(place, tmp_path, monkeypatch, capsys):
     assert "plain, seed 5: the loss is not finite at step 0" in capsys.readouterr().out
 
 
-def test_generated_scenes_are_a_view_each_of_both_sets():
+def test_generated_scenes_are_a_view_each_of_both_sets(monkeypatch):
+    small = {name: [generated_scene(seed, name, (12, 12), COUNT) for seed in seeds[:2]] for name, seeds in SETS.items()}
+    monkeypatch.setattr(scores, "test_set", small.__getitem__)
     wanted = scores.Evaluation(1, (), 2, 6, 64, ("I/I",))
     found = [(one.set, one.scene, one.case.name, one.size) for one in scores.held_out_views(wanted)]
-    assert found == [("easy", "1000", "1000/0", 64), ("full", "2000", "2000/0", 64)]
+    assert found == [("easy", "1000", "1000/0", 12), ("full", "2000", "2000/0", 12)]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def held_out_views(wanted: Evaluation) -> Iterator[HeldOut]:
         for scene in islice(test_set(name), wanted.generated):
             case = next(generated_cases(scene, wanted.sources))
             yield HeldOut(name, str(scene.seed), max(case.image.shape[:2]), case)
-    names = [(path if path.is_dir() else path.parent).resolve().name for path in wanted.captures]
+    names = [(path.parent if path.is_file() else path).resolve().name for path in wanted.captures]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"--scenes: expected folders of different names, got {twice[0]!r} twice")
     for name, path in zip(names, wanted.captures, strict=True):
