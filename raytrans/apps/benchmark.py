@@ -39,6 +39,8 @@ def main(arguments: Namespace) -> int:
     """Run the benchmark; the exit status."""
     if arguments.write is not None:
         tables.check(arguments.write)
+        if arguments.quick:
+            raise ValueError(f"--write: {arguments.write}: expected measurements, got --quick, which takes none")
     values = {} if arguments.read is None else _read(arguments.read)
     parts = arguments.only or ([] if values else list(PARTS))
     torch.set_num_threads(arguments.threads)

@@ -123,6 +123,7 @@ def test_numbers_of_an_earlier_run_are_written_into_a_page(weights, tmp_path, ca
     assert cli.run(benchmark.main, benchmark.parser(), line) == 0
     text = page.read_text()
     assert "## Layers alone" in text and "| ray stage |" in text and "weights with SHA-256" in text
+    assert cli.run(benchmark.main, benchmark.parser(), [*line, "--quick"]) == 2 and page.read_text() == text
     page.write_text("no marks")
     numbers.write_text("[]")
     capsys.readouterr()
