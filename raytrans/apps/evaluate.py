@@ -30,7 +30,12 @@ from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, 
 
 PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/any-roll", "I/disc", "I/3")
 METHODS = ("model", "nearest", "mean", "sweep")
-SET_SOURCES = 6  # of a scene of the generated test sets, whose images have 64x64 pixels
+SETS = {
+    f"{name}{tail}": (name, side, sources)
+    for tail, side, sources in (("", 64, 6), ("-128", 128, 8))
+    for name in TEST_SETS
+}
+CLOSE = 0.03  # relative depth error
 SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
 
 
@@ -77,6 +82,7 @@ class Scores:
             "ssim": _mean(self.ssim),
             "depth_median": depth.median().item() if known else None,
             "depth_mean": depth.mean().item() if known else None,
+            "depth_close": (depth < CLOSE).double().mean().item() if known else None,
             "depth_metrics": _means([plain for plain, _ in self.maps]),
             "depth_metrics_scaled": _means([scaled for _, scaled in self.maps]),
         }
@@ -103,7 +109,10 @@ def parser() -> ArgumentParser:
         "is known: AbsRel, SqRel, RMSE (in its units), RMSE log, delta < 1.25, 1.25^2, 1.25^3 over predicted pixels, "
         "means over the views, as they are and with every view scaled by the ratio of medians.",
     )
-    text = f"{cli.SCENE}, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth)"
+    text = (
+        f"{cli.SCENE}, or 'easy' or 'full': the generated test sets (64x64 pixels, 6 sources, exact depth), 'easy-128' "
+        "or 'full-128': the same scenes at 128x128 pixels from 8 sources"
+    )
     out.add_argument("scenes", nargs="+", metavar="SCENE", help=text)
     text = (
         "I/I: as given (default); I/SE3: cameras in a random world frame; I/roll: sources rolled by quarter turns with "
@@ -133,7 +142,7 @@ def main(arguments: Namespace) -> int:
     """Evaluate as the command line says; the exit status."""
     if arguments.contact_sheet is not None and arguments.contact_sheet.suffix.lower() != ".png":
         raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
-    captures = {name: None if name in TEST_SETS else open_scene(name) for name in arguments.scenes}
+    captures = {name: None if name in SETS else open_scene(name) for name in arguments.scenes}
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
     outputs.check_file("--json", arguments.json, files)
     outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
@@ -166,9 +175,10 @@ def main(arguments: Namespace) -> int:
 
 
 def set_cases(name: str) -> Iterator[Case]:
-    """Held-out views of the scenes of a generated test set: views 0 and 8, from the nearest six of the other eight."""
-    for scene in test_set(name):
-        yield from generated_cases(scene, SET_SOURCES)
+    """Held-out views of the scenes of a generated test set, 0 and 8, from the nearest of the other eight."""
+    kind, side, sources = SETS[name]
+    for scene in test_set(kind, side):
+        yield from generated_cases(scene, sources)
 
 
 def generated_cases(scene: GeneratedScene, count: int) -> Iterator[Case]:
@@ -271,14 +281,25 @@ def report(results: list[dict]) -> str:
     for one in results:
         for method in METHODS:
             values = one[method]
-            depth = [None if v is None else f"{100 * v:.1f} %" for v in (values["depth_median"], values["depth_mean"])]
+            depth = [values[key] for key in ("depth_median", "depth_mean", "depth_close")]
             margin = f"{one['worst_margin']:+.2f}" if method == "model" else ""
             quality = f"{values['psnr']:.2f}", "-" if values["ssim"] is None else f"{values['ssim']:.3f}"
-            known = [d or "-" for d in depth]
+            known = ["-" if d is None else f"{100 * d:.1f} %" for d in depth]
             rows.append(
                 (Path(one["scene"]).name, one["protocol"], str(len(one["views"])), method, *quality, *known, margin)
             )
-    header = ("scene", "protocol", "views", "method", "PSNR", "SSIM", "depth median", "depth mean", "margin")
+    header = (
+        "scene",
+        "protocol",
+        "views",
+        "method",
+        "PSNR",
+        "SSIM",
+        "depth median",
+        "depth mean",
+        "within 3 %",
+        "margin",
+    )
     return cli.table(header, rows)
 
 

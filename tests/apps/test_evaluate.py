@@ -144,6 +144,14 @@ def test_sources_of_the_test_sets_leave_the_targets_out():
         assert not any(torch.equal(image, other) for image in case.views.images for other in held_out)
 
 
+def test_the_larger_test_sets_are_the_same_scenes_at_128_pixels_from_eight_sources():
+    case, small = next(app.set_cases("full-128")), next(app.set_cases("full"))
+    assert case.image.shape == (128, 128, 3) and small.image.shape == (64, 64, 3)
+    assert (len(case.views), len(small.views)) == (8, 6) and case.name == small.name
+    torch.testing.assert_close(case.camera.world_from_camera, small.camera.world_from_camera)
+    assert (case.image.unflatten(0, (64, 2)).unflatten(2, (64, 2)).mean((1, 3)) - small.image).abs().mean() < 0.02
+
+
 def test_depth_errors_are_pooled_over_pixels_of_all_views(case):
     scores, errors = Scores(), []
     for scale in (1.1, 1.5):
@@ -152,6 +160,9 @@ def test_depth_errors_are_pooled_over_pixels_of_all_views(case):
     values = scores.values()
     assert values["depth_mean"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert values["depth_median"] == pytest.approx(sorted(errors)[(len(errors) - 1) // 2], rel=1e-5)
+    assert values["depth_close"] == 0
+    scores.add(case.image, case.depth * 1.02, case)
+    assert scores.values()["depth_close"] == pytest.approx(1 / 3)
 
 
 def test_depth_metrics_are_means_over_the_views(case):
