@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import cli
+from raytrans.apps import cli, pages
 from raytrans.apps.benchmarks import gpu, layers, measure, quality, speed, tables
 from raytrans.apps.benchmarks.settings import QUICK, Settings
 
@@ -28,7 +28,7 @@ def parser() -> ArgumentParser:
     out.add_argument("--threads", type=cli.positive_int, default=1, metavar="N", help=text)
     text = "take numbers of an earlier --json FILE for the parts that are not measured; with no --only, for all"
     out.add_argument("--read", type=Path, metavar="FILE", help=text)
-    text = f"put the tables into this page, between {tables.BEGIN} and {tables.END}"
+    text = f"put the tables into this page, between <!-- {tables.SECTION} --> and <!-- /{tables.SECTION} -->"
     out.add_argument("--write", type=Path, metavar="PAGE", help=text)
     cli.add_checkpoint_argument(out, device=False)
     cli.add_json_argument(out)
@@ -38,7 +38,7 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Run the benchmark; the exit status."""
     if arguments.write is not None:
-        tables.check(arguments.write)
+        pages.sections(arguments.write, tables.SECTION)
         if arguments.quick:
             raise ValueError(f"--write: {arguments.write}: expected measurements, got --quick, which takes none")
     values = {} if arguments.read is None else _read(arguments.read)

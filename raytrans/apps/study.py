@@ -4,12 +4,11 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from raytrans.apps import cli
+from raytrans.apps import cli, pages
 from raytrans.apps.evaluate import PROTOCOLS
 from raytrans.apps.studies import runs, tables
 from raytrans.apps.studies.arms import STUDIES, Study
 from raytrans.apps.studies.scores import Evaluation, held_out_views, read_scores, score
-from raytrans.export.files import write_text
 from raytrans.training.checkpoint import load
 
 STUDY_PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/3")
@@ -71,7 +70,7 @@ def main(arguments: Namespace) -> int:
     if arguments.minutes and arguments.device == "cuda":
         raise ValueError("--minutes: expected --steps with --device cuda, where CPU time does not measure the work")
     if arguments.write is not None:
-        tables.with_section(arguments.write.read_text(), arguments.study, "")
+        pages.sections(arguments.write, arguments.study)
     if not arguments.table:
         run_study(study, names, arguments)
     arms = [arm for name in names if (arm := runs.read_arm(arguments.out / name)) is not None]
@@ -88,8 +87,8 @@ def main(arguments: Namespace) -> int:
     for title, table in found.items():
         cli.say(f"\n{title}\n{cli.table(*table)}")
     if arguments.write is not None:
-        content = "\n\n".join(f"{title}:\n\n{tables.markdown(table)}" for title, table in found.items())
-        write_text(arguments.write, tables.with_section(arguments.write.read_text(), arguments.study, content))
+        content = "\n\n".join(f"{title}:\n\n{pages.markdown(*table)}" for title, table in found.items())
+        pages.write_section(arguments.write, arguments.study, content)
     values = {"study": arguments.study, "arms": [vars(arm) | {"budget": vars(arm.budget)} for arm in arms]}
     values |= {"comparisons": [asdict(one) for one in compared], "versions": cli.versions()}
     cli.write_report(arguments.json, values)

@@ -130,19 +130,3 @@ def comparison_table(found: list[Comparison]) -> Table:
         rows.append((*map(str, one.group), one.arm, f"{p.mean:+.2f}", *spread, f"{p.won} of {p.scenes}", str(p.seeds)))
     header = ("set", "pixels", "sources", "protocol", "arm", "difference", "deviation", "standard error", "scenes won")
     return (*header, "seeds"), rows
-
-
-def markdown(table: Table) -> str:
-    """A table in markdown."""
-    header, rows = table
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))
-
-
-def with_section(page: str, name: str, content: str) -> str:
-    """A page with what stands between <!-- name --> and <!-- /name --> replaced; ValueError where these are missing."""
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, found, rest = page.partition(start)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"--write: expected {start} and {end} in the page, got neither or one")
-    return f"{before}{start}\n{content}\n{end}{after}"

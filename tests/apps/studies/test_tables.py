@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from raytrans.apps import pages
 from raytrans.apps.studies import tables
 
 GROUP = ("easy", 64, 6, "I/I")
@@ -92,16 +93,8 @@ def test_a_scene_is_the_mean_of_the_views_that_both_arms_have():
 
 def test_tables_in_markdown():
     scores = {("a", 0): rows({"1": 20.0}) + rows({"1": 18.0}, "I/SE3"), ("b", 0): rows({"1": 20.25})}
-    text = tables.markdown(tables.mean_table(scores, ["a", "b"], "psnr", 2)).splitlines()
+    text = pages.markdown(*tables.mean_table(scores, ["a", "b"], "psnr", 2)).splitlines()
     assert text[0] == "| set | pixels | sources | arm | scenes | I/I | I/SE3 |"
     assert text[2:] == ["| easy | 64 | 6 | a | 1 | 20.00 | 18.00 |", "| easy | 64 | 6 | b | 1 | 20.25 | - |"]
-    compared = tables.markdown(tables.comparison_table(tables.comparisons(scores, ["a", "b"], "a")))
+    compared = pages.markdown(*tables.comparison_table(tables.comparisons(scores, ["a", "b"], "a")))
     assert compared.endswith("| easy | 64 | 6 | I/I | b | +0.25 | - | - | 1 of 1 | 1 |")
-
-
-def test_only_the_named_section_of_a_page_changes():
-    page = "top\n<!-- frames -->\nold\n<!-- /frames -->\n<!-- other -->\nkept\n<!-- /other -->\n"
-    found = tables.with_section(page, "frames", "new")
-    assert found == page.replace("old", "new")
-    with pytest.raises(ValueError, match="<!-- missing -->"):
-        tables.with_section(page, "missing", "new")
