@@ -10,9 +10,9 @@ from raytrans.apps.evaluate import METHODS, SETS
 SECTION = "numbers"
 NAMES = {"model": "raytrans", "nearest": "nearest source", "mean": "mean of sources", "sweep": "plane sweep"}
 QUALITY = """Held-out views. `easy` and `full` are the generated test sets (64x64 pixels, 6 sources), `easy-128` and
-`full-128` the same scenes at 128x128 pixels from 8 sources; captures have a long side of {max_size} pixels and {sources}
-sources. Depth errors are relative, over pixels that hit a surface; a sweep that takes a wall for the sky has an error
-without bound, hence its means. Margin: the worst view over its nearest source."""
+`full-128` the same scenes at 128x128 pixels from 8 sources; the long side of captures is {max_size} pixels, and they
+have {sources} sources. Depth errors are relative, over pixels that hit a surface; a sweep that takes a wall for the sky
+has an error without bound, hence its means. Margin: the worst view over its nearest source."""
 CONTRACTS = "Contracts, largest relative error (`tools/verify.py`), by scene, arithmetic and target in pixels:"
 SPEED = "Speed in float32, CPU time over all threads, {threads} (`make bench`):"
 

@@ -69,7 +69,7 @@ def test_every_number_is_in_the_page(files):
         "Weights with SHA-256 abcdef012345.",
     ):
         assert line in lines
-    assert any("a long side of 160 pixels and 8" in line for line in lines)
+    assert any("the long side of captures is 160 pixels" in line for line in lines)
 
 
 def test_numbers_of_two_checkpoints_are_refused(files, capsys):
