@@ -11,7 +11,6 @@ import torch
 from raytrans.apps import benchmark, cli, demo
 from raytrans.apps.benchmarks import quality, speed
 from raytrans.apps.benchmarks.settings import QUICK, Settings, Sizes
-from raytrans.apps.benchmarks.tables import BEGIN, END
 from raytrans.apps.benchmarks.workloads import Case
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
@@ -118,7 +117,7 @@ def test_contracts_are_tabled_in_both_precisions(weights, tmp_path):
 def test_numbers_of_an_earlier_run_are_written_into_a_page(weights, tmp_path, capsys):
     numbers, page = tmp_path / "numbers.json", tmp_path / "page.md"
     measured(weights, numbers, "--only", "gpu", "layers")
-    page.write_text(f"# Page\n{BEGIN}{END}\n")
+    page.write_text("# Page\n<!-- benchmark --><!-- /benchmark -->\n")
     line = ["--read", str(numbers), "--write", str(page)]
     assert cli.run(benchmark.main, benchmark.parser(), line) == 0
     text = page.read_text()
