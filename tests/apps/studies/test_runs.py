@@ -68,8 +68,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(base, tmp_path):
 def test_a_finished_run_is_left_alone(base, tmp_path, monkeypatch):
     config = runs.arm_config(base, (), 1, 0)
     runs.trained(tmp_path / "run", config, "cpu")
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
     monkeypatch.setattr(runs, "train", None)
     runs.trained(tmp_path / "run", config, "cpu")
+    assert before == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
 
 
 def test_minutes_become_steps_once(base, tmp_path, monkeypatch):
