@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from raytrans.data.generate.layout import Layout, Light
+from raytrans.data.statistics import LUMINANCE
 from raytrans.shapes import Float
 
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 DARKEST, LIGHTEST = 0.02, 0.98
 
 
@@ -71,7 +71,7 @@ def retone(layout: Layout, rng: np.random.Generator) -> None:
 
 def _retoned(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A texture as of white, black, grey and brown things more often than of coloured ones, with its own contrast."""
-    gray = (picture @ LUMINANCE)[..., None]
+    gray = (picture @ np.array(LUMINANCE, np.float32))[..., None]
     picture = gray + rng.beta(1.1, 1.6) * (picture - gray)
     mean, level = gray.mean(), rng.uniform(0.1, 0.85)
     return np.clip(level * (picture / mean) ** rng.uniform(1.0, 2.0), DARKEST, LIGHTEST).astype(np.float32)
