@@ -1,5 +1,7 @@
 """Density and colour at a sample from what the stages know about it."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from raytrans.shapes import Float
 INTERVAL_CAP = 0.3  # log distance; the last sample stands for everything behind it
 DENSITY_SCALE = 30.0
 RESIDUAL = 0.1  # largest learned addition to a colour
+SAME_RAY = math.sin(math.radians(0.25) / 2) ** 2  # sin^2 of half the angle within which two rays are as good as one
+SAME_RAY_FLOOR, SAME_RAY_POWER = 1e-3, 2
 
 
 class Head(nn.Module):
@@ -34,12 +38,26 @@ class Head(nn.Module):
         sigma = self.density(torch.cat([x, scalars], -1))[..., 0] + self.hazard * scalars[..., 0]
         return (1 - torch.exp(-DENSITY_SCALE * F.softplus(sigma) * interval)) * visible
 
-    def color(self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor) -> Float[Tensor, "r s 3"]:
-        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual."""
+    def color(
+        self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor, sine2_half: Float[Tensor, "n r s"]
+    ) -> Float[Tensor, "r s 3"]:
+        """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual.
+
+        A source ray that is the target ray, by sin^2 of half the angle between them, has the colour whatever the depth.
+        """
         logit = self.blend_out(self.blend_source(tokens).add_(self.blend_sample(x)).relu_())[..., 0]
-        share = torch.softmax(logit + torch.log(weight + 1e-4), 0)
+        share = torch.softmax(logit + torch.log(weight + 1e-4) + same_ray(sine2_half), 0)
         blend = (share[..., None] * colors).sum(0)
         return blend if self.residual is None else blend + RESIDUAL * torch.tanh(self.residual(x))
+
+
+def same_ray(sine2_half: Tensor) -> Tensor:
+    """2 log(1 + a / (s + a / 1000)): what a source gains where its ray leaves the target's by less than 0.25 degrees.
+
+    s is sin^2 of half the angle between the rays, a that of the 0.25 degrees; beyond one degree nothing is gained.
+    Source: "epipole consistency" of Buehler et al., Unstructured Lumigraph Rendering.
+    """
+    return SAME_RAY_POWER * torch.log1p(SAME_RAY / (sine2_half + SAME_RAY_FLOOR * SAME_RAY))
 
 
 def log_intervals(inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:

@@ -168,7 +168,7 @@ class Renderer(nn.Module):
         alpha = self.head.alpha(x, scalars, interval, seen)
         # the point at infinity takes what is left, as far as anybody sees it
         alpha = torch.cat([alpha[:, :-1], seen[:, -1:]], -1)
-        return alpha, self.head.color(x, source, colors, weight)
+        return alpha, self.head.color(x, source, colors, weight, pairs.sine2_half)
 
     def _invariants(self, field_type: FieldType, features: Tensor, pairs: RayPairs) -> Tensor:
         """What the tokens hold of typed features; the control arms read them as they are."""

@@ -30,7 +30,7 @@ def _whole(values: tuple) -> bool:
 class DataConfig:
     """What is trained on. Generated scenes of `views` images with sides drawn from `sizes`, a share of them `easy`.
 
-    Shares of the generated scenes: narrow_share, cameras drawn together to 3 to 40 % of their distances; roll_share,
+    Shares of the generated scenes: object_share, one object before a plain background, whatever the rest; narrow_share, cameras drawn together to 3 to 40 % of their distances; roll_share,
     cameras rolled, besides what `full` rolls; photographic_share, tones, light and lens of photographs; mesh_share, one
     to three of `meshes` (.glb files or folders of them) in it. aspect: largest ratio of the sides, the area being kept.
     zoom: largest factor on focal lengths.
@@ -43,6 +43,7 @@ class DataConfig:
     views: int = 9
     sizes: tuple[int, ...] = (64,)
     easy_share: float = 0.4
+    object_share: float = 0.0
     narrow_share: float = 0.0
     roll_share: float = 0.0
     photographic_share: float = 0.0

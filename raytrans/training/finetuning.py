@@ -18,7 +18,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
-from raytrans.rendering.synthesis import arranged, background_color, content_order, render_rays
+from raytrans.rendering.synthesis import arranged, content_order, render_rays
 from raytrans.training.config import FinetuneConfig, OptimConfig
 from raytrans.training.loop import decay, ray_losses, weighted
 from raytrans.training.metrics import psnr
@@ -173,7 +173,7 @@ def _step(model: Renderer, material: Material, optimizer: torch.optim.Optimizer,
     for _ in range(material.config.targets):
         view = material.trained[int(torch.randint(len(material.trained), (), generator=generator))]
         sources = material.sources(view)
-        terms = ray_losses(model, sources, material.sample(view, generator), generator, background_color(sources, None))
+        terms = ray_losses(model, sources, material.sample(view, generator), generator)
         total = weighted(terms, OptimConfig()) / material.config.targets
         if not bool(torch.isfinite(total)):
             return math.nan

@@ -18,6 +18,7 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.rendering.synthesis import background_color
 from raytrans.shapes import Float
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.config import OptimConfig, TrainConfig
@@ -76,19 +77,15 @@ def ray_losses(
     views: EncodedViews,
     sample: Sample,
     generator: torch.Generator,
-    background: Float[Tensor, "3"] | None = None,
 ) -> dict[str, Tensor]:
-    """Terms of the loss of the target rays of a sample, seen from placed views; colour alone, NaN, if not finite.
-
-    The background is black unless given.
-    """
+    """Terms of the loss of the target rays of a sample, seen from placed views; colour alone, NaN, if not finite."""
     rays = model.target_rays(views, sample.rays)
     rays.axes = sample.axes
     if bool(rays.unit.isnan().any()):
         raise ValueError("sources: expected cameras at different places, got all of them and the target at one")
     color = sample.color.to(model.dtype).to(model.device)
     jitter = torch.rand(len(color), model.config.fine, generator=generator).to(color)
-    traced = model(views, rays, color.new_zeros(3) if background is None else background, jitter)
+    traced = model(views, rays, background_color(views, None), jitter)
     if not bool(torch.isfinite(traced.rendering.opacity).all()):
         return {"color": color.new_tensor(torch.nan)}
     known = color.new_full((len(color),), torch.nan)

@@ -32,6 +32,8 @@ def mixture_scene(
 ) -> GeneratedScene:
     """Generated scene number `seed`, its kind, size, look and cameras drawn by `rng` as the configuration says."""
     kind = "easy" if rng.random() < config.easy_share else "full"
+    if config.object_share > 0 and rng.random() < config.object_share:
+        kind = "object"
     side = int(rng.choice(config.sizes))
     narrow = config.narrow_share > 0 and rng.random() < config.narrow_share
     baseline = float(np.exp(rng.uniform(*np.log(NARROW)))) if narrow else 1.0

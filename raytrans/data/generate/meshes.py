@@ -92,20 +92,21 @@ def _grown(picture: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def add_meshes(layout: Layout, theme: str, paths: Sequence[str | Path], rng: np.random.Generator) -> None:
-    """Put one to three of the meshes on the ground of a layout; on white, one alone on a small foot."""
-    chosen = rng.permutation(len(paths))[: 1 if theme == "white" else int(rng.integers(1, 4))]
-    if theme == "white":
+    """Put one to three of the meshes on the ground of a layout; where there is none, one alone on a small foot."""
+    alone = theme in ("white", "object")
+    chosen = rng.permutation(len(paths))[: 1 if alone else int(rng.integers(1, 4))]
+    if alone:
         layout.solids.clear()
         layout.add(CYLINDER, (0, 0, -0.53), (0.35, 0.35, 0.03), Material(0))
     for number in chosen:
         mesh = read_mesh(str(paths[number]))
-        size = rng.uniform(1.0, 1.5) if theme == "white" else rng.uniform(0.5, 1.0)
-        size, spot = (size, np.zeros(2)) if theme == "white" else _free_place(layout, mesh, size, rng)
+        size = rng.uniform(1.0, 1.5) if alone else rng.uniform(0.5, 1.0)
+        size, spot = (size, np.zeros(2)) if alone else _free_place(layout, mesh, size, rng)
         matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = size * turn(rng), (*spot, -0.5 if theme == "white" else 0.0)
+        matrix[:3, :3], matrix[:3, 3] = size * turn(rng), (*spot, -0.5 if alone else 0.0)
         layout.pictures.append(mesh.picture)
         layout.meshes.append((mesh, matrix, len(layout.pictures) - 1))
-        if theme == "white":
+        if alone:
             layout.target = np.array([0, 0, size * mesh.vertices[:, 2].max() / 2 - 0.5])
 
 

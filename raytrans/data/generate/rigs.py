@@ -150,9 +150,9 @@ def full_rig(
 
 
 def _rig_name(rng: np.random.Generator, theme: str) -> str:
-    shares = {"table": (0.5, 0.2, 0.3), "room": (0, 0.45, 0.55), "white": (0.8, 0.2, 0.0)}
-    shares |= {"thin": (0.2, 0.5, 0.3), "layers": (0, 0.3, 0.7)}
-    return str(rng.choice(["sphere", "arc", "forward"], p=shares[theme]))
+    shares = {"table": (0.5, 0.2, 0.3, 0), "room": (0, 0.45, 0.55, 0), "white": (0.8, 0.2, 0, 0)}
+    shares |= {"thin": (0.2, 0.5, 0.3, 0), "layers": (0, 0.3, 0.7, 0), "object": (0.5, 0, 0, 0.5)}
+    return str(rng.choice(list(_RIGS), p=shares[theme]))
 
 
 def _roll_range(rng: np.random.Generator) -> float:
@@ -205,4 +205,17 @@ def _forward(rng: np.random.Generator, count: int, layout: Layout) -> Callable[[
     return center
 
 
-_RIGS = {"sphere": _sphere, "arc": _arc, "forward": _forward}
+def _ring(rng: np.random.Generator, count: int, layout: Layout) -> Callable[[], np.ndarray]:
+    """A third of a circle to all of it, evenly round the target as on a turntable, near or far."""
+    spread, middle, elevation = rng.uniform(120, 360), rng.uniform(0, 2 * np.pi), rng.uniform(-0.2, 0.6)
+    distance = np.exp(rng.uniform(np.log(2.4), np.log(5.0))) * layout.radius
+    azimuths = iter(np.tile(rng.permutation(np.arange(count) / count), 30))
+
+    def center() -> np.ndarray:
+        azimuth = middle + np.radians(spread) * (next(azimuths) + rng.uniform(-0.1, 0.1) / count)
+        return layout.target + distance * _on_sphere(azimuth, elevation + rng.uniform(-0.05, 0.05))
+
+    return center
+
+
+_RIGS = {"sphere": _sphere, "arc": _arc, "forward": _forward, "ring": _ring}

@@ -17,7 +17,7 @@ from raytrans.data.generate.themes import THEMES, easy
 from raytrans.geometry.cameras import Cameras
 from raytrans.shapes import Float
 
-_KINDS = {"easy": 1, "full": 2}
+_KINDS = {"easy": 1, "full": 2, "object": 3}
 _SUBPIXELS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 
 
@@ -55,6 +55,7 @@ def generated_scene(
     `full`: the whole mixture (rooms, objects on white, thin structures, several layers, glossy materials, plain
     regions; arcs, spheres and forward-facing rigs, roll, several focal lengths), in a world frame of random rotation,
     origin and scale.
+    `object`: those of `full` that show one object before a plain background, half of them from a turntable.
 
     `size` may also be one size for each view; None draws a size around 64 pixels for every view of `full`. `meshes` are
     .glb files of which one to three join the scene (needs trimesh and embreex). `shooting` changes the cameras.
@@ -118,7 +119,7 @@ def _checked_sizes(size: object, count: int, kind: str) -> np.ndarray | None:
     """Sizes (count, 2), or None where they are to be drawn."""
     if count < 1:
         raise ValueError(f"count: expected at least 1, got {count}")
-    if size is None and kind == "full":
+    if size is None and kind != "easy":
         return None
     sizes = np.asarray((64, 64) if size is None else size)
     if sizes.shape not in ((2,), (count, 2)) or sizes.min() < 1:
@@ -132,7 +133,7 @@ def _drawn_layout(rng: np.random.Generator, kind: str) -> tuple[Layout, str]:
         easy(layout)
     else:
         shares = np.array([share for _, share in THEMES.values()])
-        theme = str(rng.choice(list(THEMES), p=shares / shares.sum()))
+        theme = "object" if kind == "object" else str(rng.choice(list(THEMES), p=shares / shares.sum()))
         THEMES[theme][0](layout)
     layout.clouds = layout.picture({"noise": 1.0})
     return layout, theme

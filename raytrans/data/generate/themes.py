@@ -214,5 +214,6 @@ THEMES = {
     "white": (white, 0.13),
     "thin": (thin, 0.17),
     "layers": (layers, 0.18),
+    "object": (white, 0.0),
 }
-"""Theme -> (function, share of the full mixture)."""
+"""Theme -> (function, share of the full mixture). `object` is `white` with other cameras, drawn as a kind of its own."""
