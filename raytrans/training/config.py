@@ -30,10 +30,11 @@ def _whole(values: tuple) -> bool:
 class DataConfig:
     """What is trained on. Generated scenes of `views` images with sides drawn from `sizes`, a share of them `easy`.
 
-    Shares of the generated scenes: object_share, one object before a plain background, whatever the rest; narrow_share, cameras drawn together to 3 to 40 % of their distances; roll_share,
-    cameras rolled, besides what `full` rolls; photographic_share, tones, light and lens of photographs; mesh_share, one
-    to three of `meshes` (.glb files or folders of them) in it. aspect: largest ratio of the sides, the area being kept.
-    zoom: largest factor on focal lengths.
+    Shares of the generated scenes: object_share, one object before a plain background, instead of either; narrow_share,
+    cameras drawn together to 3 to 40 % of their distances; roll_share, cameras rolled, besides what `full` rolls;
+    photographic_share, tones, light and lens of photographs; mesh_share, one to three of `meshes` (.glb files or
+    folders of them) in it. aspect: largest ratio of the sides, the area being kept. zoom: largest factor on focal
+    lengths.
 
     folders: scenes on disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest
     and largest number of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays:

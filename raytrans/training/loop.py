@@ -19,7 +19,6 @@ from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import background_color
-from raytrans.shapes import Float
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.config import OptimConfig, TrainConfig
 from raytrans.training.losses import sweep_loss, total_loss

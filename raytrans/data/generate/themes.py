@@ -216,4 +216,4 @@ THEMES = {
     "layers": (layers, 0.18),
     "object": (white, 0.0),
 }
-"""Theme -> (function, share of the full mixture). `object` is `white` with other cameras, drawn as a kind of its own."""
+"""Theme -> (function, share of the full mixture); `object`, `white` with other cameras, is a kind of its own."""
