@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.pairs import SOFTENING, RayPairs
-from raytrans.models.reading import read_map
+from raytrans.models.reading import PlaneVolume, read_map
 from raytrans.shapes import Float
 
 GRAZING = (0.02, 0.1)  # cosine to the optical plane between which a view fades in
@@ -111,10 +110,12 @@ def project(
     origin: Float[Tensor, "r 3"],
     direction: Float[Tensor, "r 3"],
     inverse: Float[Tensor, "r s"],
+    exact: bool = True,
 ) -> Samples:
     """Project samples at inverse distances (R, S) along rays (origin, direction) into every source camera.
 
-    Pixels are found in float64 and then cast: most of the network's own rounding would come from theirs.
+    Pixels are found in float64 and then cast: most of the network's own rounding would come from theirs. Where samples
+    only say where others belong they need not be `exact`.
     """
     a, b = cameras.in_axes(direction), cameras.in_axes(origin.double() - cameras.centers[:, None])
     x, y, z = (
@@ -124,7 +125,8 @@ def project(
     inward = 1 / ratio
     toward = (x * inward, y * inward, z * inward)
     fade = _smoothstep((toward[2] - GRAZING[0]) / (GRAZING[1] - GRAZING[0]))
-    grid, bent_fade = _grid(cameras, a, b, inverse.double(), GRAZING[0] / 2 * ratio)
+    wide = torch.float64 if exact else inverse.dtype
+    grid, bent_fade = _grid(cameras, a.to(wide), b.to(wide), inverse.to(wide), GRAZING[0] / 2 * ratio)
     for position, side in zip(grid, cameras.size.T[..., None, None], strict=True):
         fade = fade * _smoothstep((side / 2).to(fade) * (1 - position.abs()).to(fade))
     grid = torch.stack([position.to(fade) for position in grid], -1).clamp_(-2, 2)
@@ -141,7 +143,7 @@ def _grid(
     """
     depth = torch.maximum(torch.addcmul(a[2][..., None], inverse, b[2][..., None]), least)
     if cameras.distortion is None:
-        a, b = (torch.einsum("nij,jnr->inr", cameras.grid_from_camera, v) for v in (a, b))
+        a, b = (torch.einsum("nij,jnr->inr", cameras.grid_from_camera.to(v), v) for v in (a, b))
         return [torch.addcmul(p[..., None], inverse, q[..., None]).div_(depth) for p, q in zip(a, b, strict=True)], None
     u, v = (torch.addcmul(a[i][..., None], inverse, b[i][..., None]) / depth for i in (0, 1))
     u, v, fade = _distorted(cameras, u, v)
@@ -164,16 +166,9 @@ def read(maps: list[Tensor], samples: Samples) -> Tensor:
     return torch.stack([read_map(m, g) for m, g in zip(maps, samples.grid, strict=True)])
 
 
-def read_planes(volumes: list[Tensor], samples: Samples, plane: Tensor) -> Tensor:
-    """Trilinear reading of one volume (C, D, h, w) per source; `plane` (N, R, S) is in [0, 1] along D: (N, R, S, C)."""
-    values = []
-    for volume, grid, p in zip(volumes, samples.grid, plane, strict=True):
-        # planes sit at the ends of [0, 1], pixels at the half-integers that grid_sample assumes
-        planes = volume.shape[1]
-        along = (2 * p * (planes - 1) + 1) / planes - 1
-        at = torch.cat([grid, along[..., None]], -1)
-        values.append(F.grid_sample(volume[None], at[None, None], padding_mode="border", align_corners=False)[0, :, 0])
-    return torch.stack(values).permute(0, 2, 3, 1)
+def read_planes(volumes: list[PlaneVolume], samples: Samples, plane: Tensor) -> Tensor:
+    """Trilinear reading of one volume (C, D, h, w) per source; `plane` (N, R, S) is in [0, 1] along D: (C, N, R, S)."""
+    return torch.stack([v.read(g, p) for v, g, p in zip(volumes, samples.grid, plane, strict=True)], 1)
 
 
 @dataclass

@@ -5,6 +5,8 @@ channels is read as weighted sums of whole rows, and for the gradient positions 
 two to four times as fast for the feature maps of this package.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -75,3 +77,36 @@ def read_map(values: Float[Tensor, "c h w"], grid: Float[Tensor, "r s 2"]) -> Fl
     Differentiable in the values, not in the positions.
     """
     return _Reading.apply(values.to(grid.dtype), grid)
+
+
+class PlaneVolume:
+    """A volume (C, D, h, w) of D >= 2 planes, laid out for reading between planes and pixels.
+
+    The planes lie side by side in one image, each with the next one in further channels: PyTorch's reading of images is
+    four times as fast as that of volumes, and one holds both planes around a position.
+    """
+
+    def __init__(self, values: Float[Tensor, "c d h w"]):
+        self.values = values
+        planes = values.shape[1]
+        self.columns = math.ceil(math.sqrt(planes))
+        rows = -(-planes // self.columns)
+        pairs = torch.cat([values[:, :-1], values[:, 1:]])
+        pairs = F.pad(pairs, (0, 0, 0, 0, 0, rows * self.columns - planes + 1))
+        self.sheet = pairs.unflatten(1, (rows, self.columns)).movedim(2, 3).flatten(3, 4).flatten(1, 2)
+
+    def read(self, grid: Float[Tensor, "r s 2"], position: Float[Tensor, "r s"]) -> Float[Tensor, "c r s"]:
+        """Trilinear reading at pixels as of `read_map`, at positions in [0, 1] from the first plane to the last one."""
+        channels, planes, *size = self.values.shape
+        along = position * (planes - 1)
+        plane = along.floor().clamp_(0, planes - 2)
+        row = (plane / self.columns).floor_()
+        tile = (plane - self.columns * row, row)
+        at = []
+        for axis, side, whole in zip((0, 1), reversed(size), reversed(self.sheet.shape[1:]), strict=True):
+            # half a pixel from the border nothing of the neighbouring tile is read
+            own = (grid[..., axis] * (side / 2) + side / 2).clamp_(0.5, side - 0.5)
+            at.append(own.add_(tile[axis], alpha=side).mul_(2 / whole).sub_(1))
+        sheet = self.sheet[None].to(grid.dtype)
+        pair = F.grid_sample(sheet, torch.stack(at, -1)[None], padding_mode="border", align_corners=False)[0]
+        return torch.lerp(pair[:channels], pair[channels:], along - plane)

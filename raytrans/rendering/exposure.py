@@ -56,7 +56,7 @@ def color_pairs(views: EncodedViews) -> ColorPairs:
 def _row(views: EncodedViews, small: list[Tensor], i: int) -> list[Tensor]:
     """The fields of `ColorPairs` for source i against every other, (N, 3) each."""
     origin, frame, _ = matching_rays(views, i)
-    position, sure = surface(views.volume[i][0].detach().flatten(1).T)
+    position, sure = surface(views.volume[i].values[0].detach().flatten(1).T)
     inverse = (views.near[i].flatten() * (1 - position) ** 2)[:, None]
     samples = project(views.relative, origin, frame[..., 2], inverse)
     weight = (samples.fade * sure[:, None] * _agreeing(views, samples))[..., 0].double()
@@ -79,9 +79,8 @@ def surface(probability: Float[Tensor, "r d"]) -> tuple[Float[Tensor, " r"], Flo
 def _agreeing(views: EncodedViews, samples: Samples) -> Float[Tensor, "n r s"]:
     """Share of the light of every source that its own distribution stops within `REACH` planes of the samples."""
     at = plane_position(samples.inverse, read(views.near, samples)[..., 0])
-    reach = REACH / (views.volume[0].shape[1] - 1)
-    volume = [v.detach() for v in views.volume]
-    before, behind = (read_planes(volume, samples, (at + k).clamp(0, 1))[..., 1] for k in (-reach, reach))
+    reach = REACH / (views.volume[0].values.shape[1] - 1)
+    before, behind = (read_planes(views.volume, samples, (at + k).clamp(0, 1))[1].detach() for k in (-reach, reach))
     return (before - behind).clamp(0, 1)
 
 

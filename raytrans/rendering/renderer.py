@@ -123,7 +123,7 @@ class Renderer(nn.Module):
         edges = inverse_edges(rays.near, rays.far, self.config.coarse)
         if self.propose is None:
             return edges, torch.full_like(edges[:, 1:], 1 / self.config.coarse)
-        samples = project(views.relative, rays.origin, rays.frame[..., 2], (edges[:, 1:] + edges[:, :-1]) / 2)
+        samples = project(views.relative, rays.origin, rays.frame[..., 2], (edges[:, 1:] + edges[:, :-1]) / 2, False)
         hazard, visible = read_volume(views, samples)
         pooled = self.agreement(hazard, visible, samples, self._cosine(views, rays, samples))
         weights, _ = weights_from_alpha(self.propose(pooled))

@@ -27,7 +27,7 @@ def near_inverse(cameras: RelativeCameras, origin: Float[Tensor, "r 3"], directi
     with torch.no_grad():
         step = math.log(FARTHEST / NEAREST) / (STEPS - 1)
         logs = math.log(NEAREST) + step * torch.arange(STEPS, dtype=cameras.dtype, device=origin.device)
-        samples = project(cameras, origin, direction, torch.exp(-logs).expand(origin.shape[0], -1))
+        samples = project(cameras, origin, direction, torch.exp(-logs).expand(origin.shape[0], -1), False)
         needed = min(2, len(cameras))
         seen = (samples.fade.sum(0) - (needed - 1)).clamp(0, 1)
         unseen = torch.cumprod(1 - seen, -1)

@@ -16,7 +16,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.models.encoder import Encoder, FeatureMaps
 from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_turn
-from raytrans.models.reading import read_map
+from raytrans.models.reading import PlaneVolume, read_map
 from raytrans.models.volume import VolumeRegularizer
 from raytrans.rendering.sampling import inverse_edges, near_inverse, plane_position
 from raytrans.shapes import Float
@@ -31,8 +31,8 @@ BATCH = 2**18  # pixels in the encoder at a time
 class EncodedViews:
     """Source views with their feature maps; `placed` parts are None until a unit of length is known.
 
-    colors[i] (3, H, W); fine[i], match[i], context[i]: feature maps; volume[i] (2, D, h, w): probability of the surface
-    at each plane and share of light that reaches it; near[i] (1, h, w): inverse distance of the first plane.
+    colors[i] (3, H, W); fine[i], match[i], context[i]: feature maps; volume[i] of (2, D, h, w): probability of the
+    surface at each plane and share of light that reaches it; near[i] (1, h, w): inverse distance of the first plane.
     one_place: all cameras share one centre, so that the unit of `relative` means nothing to a target elsewhere.
     """
 
@@ -42,7 +42,7 @@ class EncodedViews:
     match: list[Tensor]
     context: list[Tensor]
     relative: RelativeCameras | None = None
-    volume: list[Tensor] | None = None
+    volume: list[PlaneVolume] | None = None
     logits: list[Tensor] | None = None
     near: list[Tensor] | None = None
     one_place: bool = False
@@ -119,7 +119,7 @@ class DepthSweep(nn.Module):
             value, near = self._statistics(views, i, others, planes)
             value = value.unflatten(0, size).permute(3, 2, 0, 1)
             logit = self.regularize(value[None], views.context[i][None])[0]
-            volumes.append(surface_volume(logit))
+            volumes.append(PlaneVolume(surface_volume(logit)))
             nears.append(near.reshape(1, *size))
             logits.append(logit)
         return replace(views, volume=volumes, near=nears, logits=logits if torch.is_grad_enabled() else None)
@@ -263,6 +263,6 @@ def surface_volume(logits: Tensor) -> Tensor:
 def read_volume(views: EncodedViews, samples: Samples) -> tuple[Tensor, Tensor]:
     """Hazard (probability over remaining light) and visibility at samples, each (N, R, S)."""
     near = read(views.near, samples)[..., 0]
-    value = read_planes(views.volume, samples, plane_position(samples.inverse, near))
-    visible = value[..., 1].clamp(0, 1)
-    return value[..., 0] / (visible + 0.05), visible
+    probability, visible = read_planes(views.volume, samples, plane_position(samples.inverse, near))
+    visible = visible.clamp(0, 1)
+    return probability / (visible + 0.05), visible

@@ -12,6 +12,7 @@ from raytrans.layers.convolution import RayConvolution
 from raytrans.layers.neighborhood import Gathered
 from raytrans.models.config import model_config
 from raytrans.models.gather import RelativeCameras, project, read, read_planes, sample_pairs, sample_turn
+from raytrans.models.reading import PlaneVolume
 from raytrans.models.stages import MomentLayer, ViewLayer, ViewStage, pair_invariants
 
 F64 = torch.float64
@@ -301,8 +302,8 @@ def test_planes_are_read_linearly_from_end_to_end():
     _, samples = samples_of(cameras, rays, torch.tensor([2.5], dtype=F64))
     volume = torch.arange(5, dtype=F64)[None, :, None, None].expand(1, 5, 8, 10).contiguous()
     for plane in (0.0, 0.3, 0.5, 1.0):
-        value = read_planes([volume], samples, torch.full((1, 2, 1), plane, dtype=F64))
-        torch.testing.assert_close(value, torch.full((1, 2, 1, 1), 4 * plane, dtype=F64), rtol=0, atol=1e-9)
+        value = read_planes([PlaneVolume(volume)], samples, torch.full((1, 2, 1), plane, dtype=F64))
+        torch.testing.assert_close(value, torch.full((1, 1, 2, 1), 4 * plane, dtype=F64), rtol=0, atol=1e-9)
 
 
 def test_relative_cameras_do_not_see_the_world_frame():

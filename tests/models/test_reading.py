@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raytrans.models.reading import FEW, read_map
+from raytrans.models.reading import FEW, PlaneVolume, read_map
 
 F64 = torch.float64
 
@@ -49,3 +49,28 @@ def test_memory_layout_does_not_matter():
 def test_reading_nothing_gives_nothing():
     for channels in (3, FEW):
         assert read_map(torch.ones(channels, 4, 5), torch.zeros(0, 2, 2)).shape == (0, 2, channels)
+
+
+@pytest.mark.parametrize("planes", [2, 3, 9, 48])
+@pytest.mark.parametrize("size", [(5, 7), (1, 6), (1, 1)])
+def test_volumes_and_their_gradients_are_those_of_grid_sample(size, planes):
+    torch.manual_seed(2)
+    values = torch.randn(2, planes, *size, dtype=F64, requires_grad=True)
+    grid, position = 3 * torch.rand(30, 4, 2, dtype=F64) - 1.5, torch.rand(30, 4, dtype=F64)
+    position[0] = torch.tensor([0.0, 1.0, 1 / (planes - 1), 0.5], dtype=F64)
+    along = (2 * position * (planes - 1) + 1) / planes - 1  # planes sit at the ends, pixels at the half-integers
+    at = torch.cat([grid, along[..., None]], -1)[None, None]
+    expected = F.grid_sample(values[None], at, padding_mode="border", align_corners=False)[0, :, 0]
+    got, cotangent = PlaneVolume(values).read(grid, position), torch.randn(2, 30, 4, dtype=F64)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    gradients = [torch.autograd.grad(out, values, cotangent)[0] for out in (got, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
+def test_a_volume_in_float32_bleeds_nothing_from_its_neighbours():
+    values = torch.zeros(1, 48, 75, 100)
+    values[:, 1::2] = 1000.0
+    grid = torch.tensor([[x, y] for x in (-1.0, 0.3, 1.0) for y in (-1.0, 0.2, 1.0)])[None].expand(48, -1, -1)
+    plane = torch.arange(48.0)[:, None].expand(-1, 9)
+    got = PlaneVolume(values).read(grid, plane / 47)
+    torch.testing.assert_close(got[0], 1000 * (plane % 2), rtol=0, atol=0.1)

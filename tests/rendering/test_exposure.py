@@ -4,6 +4,7 @@ from scipy.linalg import null_space
 
 import raytrans
 from raytrans.models.config import model_config
+from raytrans.models.reading import PlaneVolume
 from raytrans.rendering.exposure import PRIOR, ColorPairs, balanced, color_pairs, fitted, surface
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sampling import plane_position
@@ -35,7 +36,7 @@ def painted_wall(gain, bias):
         direction = camera.pixel_rays(torch.stack([x * SIZE[1] / w, y * SIZE[0] / h], -1)).direction
         at = plane_position(placed.relative.unit * direction[..., 2] / AWAY, placed.near[i][0]) * (PLANES - 1)
         share = (1 - (torch.arange(PLANES, dtype=F64)[:, None, None] - at).abs()).clamp_min(0)
-        placed.volume[i] = surface_volume(torch.log(share + 1e-12))
+        placed.volume[i] = PlaneVolume(surface_volume(torch.log(share + 1e-12)))
     return placed
 
 

@@ -6,6 +6,8 @@ import torch
 import raytrans
 from raytrans.equivariance import check_model
 from raytrans.models.config import CHOICES, ModelConfig, model_config
+from raytrans.models.reading import PlaneVolume
+from raytrans.rendering import head
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import source_unit
 from raytrans.training.checkpoint import RELEASED, load_model, read_tensors, save_model, write_tensors
@@ -73,8 +75,9 @@ def captured(model, views, camera, change=lambda views: None):
     return found[0]
 
 
-def test_the_defaults_are_the_model_that_knew_no_switches():
-    """Numbers of a revision that had none, with weights by the same formula."""
+def test_the_defaults_are_the_model_that_knew_no_switches(monkeypatch):
+    """Numbers of a revision that had none, nor any preference for near rays, with weights by the same formula."""
+    monkeypatch.setattr(head, "SAME_RAY", 0.0)
     views, camera = rig()
     model = fixed(Renderer(model_config("tiny"))).double()
     out = raytrans.render_rays(model, views, camera.rays()[4:16:5, 6:20:6], precision="float64")
@@ -184,7 +187,7 @@ def test_without_visibility_weights_and_tokens_do_not_know_the_sweeps(value, sam
     model = fixed(Renderer(model_config("tiny", visibility=value, proposal="uniform")))
 
     def other(encoded):
-        encoded.volume = [v.flip(1) for v in encoded.volume]
+        encoded.volume = [PlaneVolume(v.values.flip(1)) for v in encoded.volume]
 
     (tokens, weight, scalars, *_), _ = captured(model, views, camera)
     (tokens2, weight2, scalars2, *_), _ = captured(model, views, camera, other)
