@@ -32,7 +32,7 @@ def main(arguments: Namespace, device: str) -> int:
             raise ValueError(f"--out: {out} holds a run already; choose another folder (--init {out} starts from it)")
     model = load(arguments.init, device)
     data = scene_data(arguments.finetune, out, config)
-    material = Material(model, data, config)
+    material = Material(data, config)
     log.info(_opening(material, arguments.init or RELEASED, minutes, device))
     write_text(out / LOG, "")
     begin = time.monotonic()
@@ -73,7 +73,7 @@ def _opening(material: Material, init: Path, minutes: float, device: str) -> str
     config, depth = material.config, "" if material.scene.depth is None else " and depth"
     return (
         f"fine-tuning {init} on {device} for {minutes:g} minutes: {len(material.trained)} views to train on, "
-        f"{len(material.checked)} others to check, colour{depth}, {config.targets} x {config.rays} rays a step; "
+        f"{len(material.checked)} others to check, colour{depth}, {config.rays} rays a step; "
         "what is held out is not looked at"
     )
 

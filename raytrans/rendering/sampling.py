@@ -77,6 +77,7 @@ def resample(edges: Tensor, weights: Tensor, count: int, jitter: Tensor | None =
         u = (index + offset) / count
         bin_of = (torch.searchsorted(cdf, u.contiguous(), right=True) - 1).clamp(0, bins - 1)
         low, share = cdf.gather(1, bin_of), mass.gather(1, bin_of)
-        fraction = ((u - low) / share).clamp(0, 1)
+        # a network that has gone astray gives colours that are no numbers, not places outside of every map
+        fraction = ((u - low) / share).clamp(0, 1).nan_to_num(0.5)
         start, end = edges.gather(1, bin_of), edges.gather(1, bin_of + 1)
         return start + fraction * (end - start)

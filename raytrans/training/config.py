@@ -139,28 +139,27 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Fine-tuning on one scene: `targets` views a step, `rays` of each, from `sources` views of `max_size` pixels.
+    """Fine-tuning on one scene: `rays` of a view a step, from `drawn` of its `sources` nearest, of `max_size` pixels.
 
-    steps: an end besides that of time. views: how many are trained on at most, evenly spaced; their encodings stay in
-    memory. average: decay of the moving average of the weights, which is what is checked and kept. checks: how often.
+    steps: an end besides that of time. average: decay of the moving average of the weights, which is what is checked
+    and kept. checks: how often.
     """
 
     seed: int = 0
     steps: int = 100_000
-    views: int = 64
     max_size: int = 200
     sources: int = 8
-    targets: int = 4
-    rays: int = 256
-    learning_rate: float = 3e-3
+    drawn: int = 6
+    rays: int = 768
+    learning_rate: float = 1e-3
     warmup: int = 20
     clip: float = 1.0
-    average: float = 0.98
-    checks: int = 8
+    average: float = 0.95
+    checks: int = 5
 
     def __post_init__(self):
         _at_least(self, 0, "seed", "warmup")
-        _at_least(self, 1, "steps", "views", "max_size", "sources", "targets", "rays", "checks")
+        _at_least(self, 1, "steps", "max_size", "sources", "drawn", "rays", "checks")
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
             _require(name, value, 0 < value < math.inf, "a finite number above 0")

@@ -1,6 +1,7 @@
-"""Fine-tuning on one scene: its views are encoded once, and the layers that see rays are trained on them.
+"""Fine-tuning on one scene: every step renders rays of one view from some of those nearest to it.
 
-Encoder and depth sweep stay as they are, so a step costs the rays alone.
+All weights are trained. Encoder and depth sweep take most of a step, and leaving them as they are makes it ten times as
+fast, but what is wrong with a scene is where its surfaces end, which those two decide.
 """
 
 import copy
@@ -8,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -17,14 +17,13 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.renderer import Renderer
-from raytrans.rendering.sources import EncodedViews, source_unit
-from raytrans.rendering.synthesis import arranged, content_order, render_rays
+from raytrans.rendering.sources import source_unit
+from raytrans.rendering.synthesis import arranged, render_rays
 from raytrans.training.config import FinetuneConfig, OptimConfig
 from raytrans.training.loop import decay, ray_losses, weighted
 from raytrans.training.metrics import psnr
 from raytrans.training.samples import Sample, SceneData, seen_through
 
-FROZEN = ("encoder.", "sweep.")
 CHECK_STEP, CHECKS, CHECK_PIXELS = 8, 6, 1500
 INTERRUPTED = "interrupted"
 LEAST = 4  # views: one to check, one to train on, two sources
@@ -42,34 +41,23 @@ class Outcome:
 
 
 class Material:
-    """One scene encoded by a model: which views are trained on, which are checked, and the sources of each."""
+    """One scene: which views are trained on, which are checked, and the sources of each."""
 
-    def __init__(self, model: Renderer, scene: SceneData, config: FinetuneConfig):
+    def __init__(self, scene: SceneData, config: FinetuneConfig):
         if len(scene.images) < LEAST:
             raise ValueError(f"views: expected at least {LEAST} that are not held out, got {len(scene.images)}")
-        self.model, self.scene, self.config = model, scene, config
+        self.scene, self.config = scene, config
         checked = range(CHECK_STEP // 2, len(scene.images), CHECK_STEP) or [len(scene.images) - 1]
         self.checked = evenly(list(checked), CHECKS)
-        self.trained = evenly([i for i in range(len(scene.images)) if i not in self.checked], config.views)
-        self.sources = lru_cache(maxsize=None)(self._sources)
+        self.trained = [i for i in range(len(scene.images)) if i not in self.checked]
 
-    @cached_property
-    def maps(self) -> tuple[list[int], EncodedViews]:
-        """Feature maps of all views, in the order and orientation of rendering, and which view each is of."""
-        views = Views(self.scene.images, self.scene.cameras)
-        with torch.no_grad():
-            return content_order(views), self.model.encode(arranged(views))
-
-    def _sources(self, view: int) -> EncodedViews:
-        """The views nearest to one, itself left out, with their distributions of depth."""
+    def sources(self, view: int, generator: torch.Generator | None = None) -> Views:
+        """The views nearest to one, itself left out, arranged as for rendering; with a generator some of them."""
         cameras = self.scene.cameras
-        order, maps = self.maps
-        chosen = set(nearest(cameras, cameras[view], self.config.sources, [view]))
-        places = [place for place, i in enumerate(order) if i in chosen]
-        parts = [[values[i] for i in places] for values in (maps.colors, maps.fine, maps.match, maps.context)]
-        own = maps.cameras[places]
-        with torch.no_grad():
-            return self.model.place(EncodedViews(own, *parts), source_unit(own))
+        chosen = nearest(cameras, cameras[view], self.config.sources, [view])
+        if generator is not None and len(chosen) > self.config.drawn:
+            chosen = [chosen[k] for k in torch.randperm(len(chosen), generator=generator)[: self.config.drawn].tolist()]
+        return arranged(Views([self.scene.images[i] for i in chosen], cameras[chosen]))
 
     def sample(self, view: int, generator: torch.Generator, distinct: int | None = None) -> Sample:
         """Rays through random pixels of a view, or through `distinct` different ones."""
@@ -82,7 +70,7 @@ class Material:
         rays, color, distance = seen_through(self.scene, view, pixels)
         return Sample(None, rays, color, distance, None, camera.world_from_camera[:3, :3])
 
-    def checks(self) -> list[tuple[EncodedViews, Rays, Tensor]]:
+    def checks(self) -> list[tuple[Views, Rays, Tensor]]:
         """Sources, rays and colours of the views that are checked."""
         generator = torch.Generator().manual_seed(0)
         samples = [(i, self.sample(i, generator, CHECK_PIXELS)) for i in self.checked]
@@ -95,7 +83,7 @@ def evenly(values: list[int], count: int) -> list[int]:
     return [values[(2 * k + 1) * len(values) // (2 * count)] for k in range(count)]
 
 
-def measured(model: Renderer, checks: list[tuple[EncodedViews, Rays, Tensor]]) -> float:
+def measured(model: Renderer, checks: list[tuple[Views, Rays, Tensor]]) -> float:
     """Mean PSNR over the checks."""
     found = [psnr(render_rays(model, sources, rays).color.cpu(), color) for sources, rays, color in checks]
     return sum(found) / len(found)
@@ -133,16 +121,15 @@ def finetune(
     report: Callable[[int, dict[str, float]], None],
     keep: Callable[[Renderer, int, float], None],
 ) -> Outcome:
-    """Train what is not `FROZEN` and `keep(model, step, psnr)` the start, then every better one by the checks.
+    """Train all weights and `keep(model, step, psnr)` the start, then every better one by the checks.
 
     What is checked and kept is a moving average of the weights. The learning rate falls with the share of the steps or
-    of the time that is over, encoding included, whichever is larger. Ctrl-C and a loss that is not finite end it early.
+    of the time that is over, whichever is larger. Ctrl-C and a loss that is not finite end it early.
     Raises ValueError where the colours of the start are not finite.
     """
     config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
     begin, done, step, end, colors = time.monotonic(), 0.0, 0, "time is over", []
-    trained = [value for name, value in model.named_parameters() if not name.startswith(FROZEN)]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     best = Best(model, material, keep)
     report(0, {"check/psnr": best.start})
     try:
@@ -167,20 +154,18 @@ def finetune(
 
 
 def _step(model: Renderer, material: Material, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> float:
-    """Descend once on rays of some views; the colour term before, NaN where loss or gradient is not finite."""
+    """Descend once on rays of a view; the colour term before, NaN where loss or gradient is not finite."""
     optimizer.zero_grad(set_to_none=True)
-    color = 0.0
-    for _ in range(material.config.targets):
-        view = material.trained[int(torch.randint(len(material.trained), (), generator=generator))]
-        sources = material.sources(view)
-        terms = ray_losses(model, sources, material.sample(view, generator), generator)
-        total = weighted(terms, OptimConfig()) / material.config.targets
-        if not bool(torch.isfinite(total)):
-            return math.nan
-        total.backward()
-        color += terms["color"].item() / material.config.targets
-    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], material.config.clip)
+    view = material.trained[int(torch.randint(len(material.trained), (), generator=generator))]
+    views = material.sources(view, generator)
+    sources = model.place(model.encode(views), source_unit(views.cameras), generator)
+    terms = ray_losses(model, sources, material.sample(view, generator), generator)
+    total = weighted(terms, OptimConfig())
+    if not bool(torch.isfinite(total)):
+        return math.nan
+    total.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), material.config.clip)
     if not bool(torch.isfinite(norm)):
         return math.nan
     optimizer.step()
-    return color
+    return terms["color"].item()

@@ -15,10 +15,10 @@ from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.config import finetune_config
-from raytrans.training.finetuning import FROZEN, Material, evenly, finetune
+from raytrans.training.finetuning import Material, evenly, finetune
 from raytrans.training.samples import SceneData
 
-SETTINGS = ["rays=64", "targets=2", "sources=3", "warmup=2", "checks=3", "learning_rate=0.005", "average=0.5"]
+SETTINGS = ["rays=128", "sources=3", "drawn=3", "warmup=2", "checks=3", "learning_rate=0.005", "average=0.5"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def keeping(kept: list) -> Callable:
 def tuned(data):
     model, lines, kept = spoiled(), [], []
     before = copy.deepcopy(model)
-    material = Material(model, data, finetune_config([*SETTINGS, "steps=15"]))
+    material = Material(data, finetune_config([*SETTINGS, "steps=15"]))
     outcome = finetune(model, material, 60, lambda step, values: lines.append((step, values)), keeping(kept))
     assert [step for step, _ in kept][:2] == [0, 5] and kept[-1][0] == outcome.step
     return before, kept[-1][1], outcome, lines, material
@@ -69,12 +69,22 @@ def test_views_that_are_not_trained_on_get_better(tuned, data):
     assert max(values["check/psnr"] for _, values in lines) == outcome.best
 
 
-def test_encoder_and_sweep_stay_as_they_are(tuned):
+def test_all_parts_are_trained(tuned):
     before, better, *_ = tuned
     moved = {}
     for (name, a), b in zip(before.named_parameters(), better.parameters(), strict=True):
-        moved.setdefault(name.startswith(FROZEN), []).append(not torch.equal(a, b))
-    assert not any(moved[True]) and any(moved[False])
+        moved.setdefault(name.split(".")[0], []).append(not torch.equal(a, b))
+    assert set(moved) == {"encoder", "sweep", "propose", "views", "along", "head"}
+    assert all(any(moved[part]) for part in ("encoder", "sweep", "views", "along", "head"))
+
+
+def test_a_step_draws_some_of_the_nearest_views(data):
+    material = Material(data, finetune_config([*SETTINGS, "sources=5", "drawn=2"]))
+    near, generator = set(nearest(data.cameras, data.cameras[2], 5, [2])), torch.Generator().manual_seed(0)
+    drawn = [material.sources(2, generator).cameras.centers for _ in range(60)]
+    chosen = [set(torch.cdist(centers, data.cameras.centers).argmin(1).tolist()) for centers in drawn]
+    assert all(len(c) == 2 and c <= near for c in chosen) and set().union(*chosen) == near
+    assert len(material.sources(2)) == 5
 
 
 @pytest.mark.slow
@@ -89,7 +99,7 @@ def test_the_contracts_hold_on_what_comes_out(tuned, data):
 def test_an_absurd_learning_rate_leaves_the_start(data, rate):
     model = raytrans.load()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    material = Material(model, data, finetune_config([*SETTINGS, "steps=4", f"learning_rate={rate}"]))
+    material = Material(data, finetune_config([*SETTINGS, "steps=4", f"learning_rate={rate}"]))
     kept = []
     outcome = finetune(model, material, 60, lambda step, values: None, keeping(kept))
     assert outcome.step == 0 and outcome.best == outcome.start
@@ -98,8 +108,8 @@ def test_an_absurd_learning_rate_leaves_the_start(data, rate):
 
 
 def test_time_ends_it(data):
-    material = Material(raytrans.load(), data, finetune_config([*SETTINGS, "sources=2"]))
-    outcome = finetune(material.model, material, 1e-6, lambda step, values: None, keeping([]))
+    material = Material(data, finetune_config([*SETTINGS, "sources=2"]))
+    outcome = finetune(raytrans.load(), material, 1e-6, lambda step, values: None, keeping([]))
     assert (outcome.steps, outcome.end) == (1, "time is over")
 
 
@@ -108,7 +118,7 @@ def test_known_depth_is_learned_and_unknown_depth_is_not(data):
     half = [depth.clone() for depth in drawn.depth]
     for depth in half:
         depth[:, :12] = torch.nan
-    material = Material(raytrans.load(), SceneData(data.images, data.cameras, half), finetune_config(SETTINGS))
+    material = Material(SceneData(data.images, data.cameras, half), finetune_config(SETTINGS))
     sample = material.sample(2, torch.Generator().manual_seed(0), 24 * 24)
     truth, camera = half[2].flatten(), data.cameras[2]
     order = torch.randperm(24 * 24, generator=torch.Generator().manual_seed(0))
@@ -130,4 +140,4 @@ def test_evenly_spaced_values_are_distinct_and_spread(length, count):
 def test_too_few_views_are_refused(data):
     few = SceneData(data.images[:3], data.cameras[:3], None)
     with pytest.raises(ValueError, match="views: expected at least 4 that are not held out, got 3"):
-        Material(raytrans.load(), few, finetune_config())
+        Material(few, finetune_config())
