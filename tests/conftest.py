@@ -1,4 +1,4 @@
-"""What every test shares: fixed seeds, reproducible hypothesis, real captures by name."""
+"""What every test shares: fixed seeds, reproducible hypothesis, a tiny training, real captures by name."""
 
 import os
 import random
@@ -11,6 +11,23 @@ from hypothesis import settings
 
 settings.register_profile("raytrans", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("raytrans")
+
+TINY = """
+size = "tiny"
+[data]
+views = 4
+sizes = [16]
+sources = [2, 2]
+rays = 8
+workers = 0
+[optim]
+steps = 3
+[log]
+log_every = 2
+evaluate_scenes = 1
+evaluate_every = 100
+checkpoint_every = 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +42,14 @@ def _same_start_for_every_test():
     torch.set_grad_enabled(grad)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory) -> Path:
+    """File of a training of three steps that takes next to no time; tests share it and leave it as it is."""
+    file = tmp_path_factory.mktemp("config") / "tiny.toml"
+    file.write_text(TINY)
+    return file
 
 
 @pytest.fixture
