@@ -30,7 +30,7 @@ APPS = {"render": render_app, "evaluate": evaluate_app, "train": train_app}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_config) -> Path:
+def place(tmp_path_factory, tiny_config, textures_once) -> Path:
     """A scene of three views of 9x12 with depth in `scene`, untrained weights, and a training configuration."""
     folder = tmp_path_factory.mktemp("bad")
     drawn = generated_scene(7, "easy", SIZE, COUNT)
