@@ -88,7 +88,17 @@ POSES = {
 }
 
 
-@pytest.mark.parametrize("key", [*POSES, *ANY_FORMAT])
+def some_slow(names, slow: set[str]) -> list:
+    """Names as parameters, those of `slow` run with `-m slow`: each takes seconds, and others go the same way."""
+    assert slow <= set(names)
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+# which suspect undoes which mistake is tested for all of them, and every format, in test_suspects.py
+SELDOM = {"transposed_rotation", "translation_sign", "roll", "camera_axes_order"}
+
+
+@pytest.mark.parametrize("key", some_slow([*POSES, *ANY_FORMAT], SELDOM))
 def test_a_mistake_of_the_poses_is_named(right, any_format, key):
     cameras = read(right.cameras, (POSES | any_format)[key](stored(right.cameras, True)), True)
     stated, findings = diagnose(replace(right, cameras=cameras), TRANSFORMS)
@@ -139,7 +149,11 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("case", CHANGES)
+# of both factors and of both mistakes one stays
+TWINS = {"intrinsics_size of twice", "focal_size of half"}
+
+
+@pytest.mark.parametrize("case", some_slow(CHANGES, TWINS))
 def test_a_mistake_of_the_lens_is_named(right, case):
     change, lens, words = CHANGES[case]
     cameras = with_lens(right.cameras, change, lens)
@@ -161,10 +175,9 @@ PAIRS = {
     "camera_axes, focal_size": ("camera_axes", times(0.5, 2, 2)),
     "inverse_pose_and_axes, focal": ("inverse_pose_and_axes", times(1.3, 2, 2)),
 }
-SLOW = [key if key == "camera_axes, focal" else pytest.param(key, marks=pytest.mark.slow) for key in PAIRS]
 
 
-@pytest.mark.parametrize("keys", SLOW)
+@pytest.mark.parametrize("keys", some_slow(PAIRS, {*PAIRS} - {"camera_axes, focal"}))
 def test_a_mistake_of_the_poses_and_one_of_the_lens_are_both_named(right, keys):
     pose, lens = PAIRS[keys]
     cameras = read(with_lens(right.cameras, lens), POSES[pose](stored(right.cameras, True)), True)
