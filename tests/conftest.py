@@ -1,7 +1,9 @@
-"""What every test shares: fixed seeds, reproducible hypothesis, real captures by name."""
+"""What every test shares: fixed seeds, reproducible hypothesis, a tiny training, real captures by name."""
 
+import json
 import os
 import random
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,23 @@ from hypothesis import settings
 
 settings.register_profile("raytrans", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("raytrans")
+
+TINY = """
+size = "tiny"
+[data]
+views = 4
+sizes = [16]
+sources = [2, 2]
+rays = 8
+workers = 0
+[optim]
+steps = 3
+[log]
+log_every = 2
+evaluate_scenes = 1
+evaluate_every = 100
+checkpoint_every = 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +44,40 @@ def _same_start_for_every_test():
     torch.set_grad_enabled(grad)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory) -> Path:
+    """File of a training of three steps that takes next to no time; tests share it and leave it as it is."""
+    file = tmp_path_factory.mktemp("config") / "tiny.toml"
+    file.write_text(TINY)
+    return file
+
+
+@lru_cache(maxsize=256)  # of 0.8 MB each
+def _texture(state: str, style: str) -> tuple[np.ndarray, dict]:
+    from raytrans.data.generate.textures import draw_texture  # not before jaxtyping's hook on imports is set
+
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(state)
+    return draw_texture(rng, style), rng.bit_generator.state
+
+
+@pytest.fixture(scope="module")
+def textures_once():
+    """Keeps textures of generated scenes by the state of the generator that draws them, which takes most of the time.
+
+    For tests to which a generated scene is material; those of the generator itself do without.
+    """
+    from raytrans.data.generate import layout
+
+    def kept(rng: np.random.Generator, style: str) -> np.ndarray:
+        texture, rng.bit_generator.state = _texture(json.dumps(rng.bit_generator.state), style)
+        return texture.copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "draw_texture", kept)
+        yield
 
 
 @pytest.fixture

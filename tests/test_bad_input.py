@@ -27,25 +27,10 @@ from raytrans.training.checkpoint import read_tensors, save_model, write_tensors
 
 COUNT, SIZE = 3, (9, 12)
 APPS = {"render": render_app, "evaluate": evaluate_app, "train": train_app}
-TINY = """
-size = "tiny"
-[data]
-views = 4
-sizes = [16]
-sources = [2, 2]
-rays = 8
-workers = 0
-[optim]
-steps = 3
-[log]
-evaluate_scenes = 1
-evaluate_every = 100
-checkpoint_every = 1
-"""
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory, tiny_config, textures_once) -> Path:
     """A scene of three views of 9x12 with depth in `scene`, untrained weights, and a training configuration."""
     folder = tmp_path_factory.mktemp("bad")
     drawn = generated_scene(7, "easy", SIZE, COUNT)
@@ -56,7 +41,7 @@ def place(tmp_path_factory) -> Path:
     write_transforms(folder / "scene/transforms.json", drawn.cameras, images, depths, 1e-3)
     torch.manual_seed(0)
     save_model(folder / "tiny.safetensors", Renderer(model_config("tiny")))
-    (folder / "tiny.toml").write_text(TINY)
+    shutil.copy(tiny_config, folder)
     return folder
 
 

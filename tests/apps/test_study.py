@@ -1,6 +1,7 @@
 """The study command from training to the page: its numbers by loops, arms that are equal, stops and mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,19 @@ from raytrans.data.generate import TEST_SETS as SETS
 from raytrans.data.generate import generated_scene
 from raytrans.export.files import write_png, write_transforms
 
-CONFIG = """
-size = "tiny"
-[data]
-views = 4
-sizes = [16]
-sources = [2, 2]
-rays = 8
-[log]
-checkpoint_every = 1
-"""
 ARMS = {"plain": (), "same": (), "target": ("model.directions=target",)}
 COUNT = 10
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory, tiny_config) -> Path:
     """A capture of ten small views, a base configuration, and a page."""
     folder = tmp_path_factory.mktemp("study")
     drawn = generated_scene(11, "easy", (16, 20), COUNT)
     for i in range(COUNT):
         write_png(folder / f"capture/images/{i}.png", drawn.images[i])
     write_transforms(folder / "capture/transforms.json", drawn.cameras, [f"images/{i}.png" for i in range(COUNT)])
-    (folder / "tiny.toml").write_text(CONFIG)
+    shutil.copy(tiny_config, folder)
     (folder / "page.md").write_text("# Page\n<!-- arms -->\n<!-- /arms -->\nend\n")
     return folder
 

@@ -14,28 +14,6 @@ from raytrans.export.files import write_png, write_transforms
 from raytrans.training.config import read_config
 from raytrans.training.loop import RunOptions, train
 
-CONFIG = """
-size = "tiny"
-[data]
-views = 4
-sizes = [16]
-sources = [2, 2]
-rays = 8
-workers = 0
-[optim]
-steps = 3
-[log]
-log_every = 2
-evaluate_scenes = 1
-evaluate_every = 100
-"""
-
-
-@pytest.fixture
-def config(tmp_path) -> Path:
-    (tmp_path / "tiny.toml").write_text(CONFIG)
-    return tmp_path / "tiny.toml"
-
 
 @pytest.fixture
 def told(caplog) -> list[str]:
@@ -69,9 +47,9 @@ def folders(*paths: Path) -> list[str]:
     return ["--set", f"data.folders={json.dumps([str(path) for path in paths])}", "data.folder_share=1.0"]
 
 
-def test_the_first_line_says_what_will_be_done_and_the_last_what_is_written_where(config, tmp_path, caplog, told):
+def test_the_first_line_says_what_will_be_done_and_the_last_what_is_written_where(tiny_config, tmp_path, caplog, told):
     scene, out = capture(tmp_path / "scene"), tmp_path / "out"
-    assert run(config, out, *folders(scene)) == 0
+    assert run(tiny_config, out, *folders(scene)) == 0
     count = sum(value.numel() for value in load_file(out / "model.safetensors").values())
     first, last = caplog.messages[0], caplog.messages[-1]
     for part in ("size tiny", f"{count:,} parameters", "steps 1 to 3 of 8 rays", "cpu", "folders: 1", "every 2 steps"):
@@ -82,74 +60,74 @@ def test_the_first_line_says_what_will_be_done_and_the_last_what_is_written_wher
     assert all(path.exists() and path.parent == out for path in named)
 
 
-def test_a_finished_run_that_is_resumed_says_so(config, tmp_path, caplog, told):
-    assert run(config, tmp_path / "out") == 0
+def test_a_finished_run_that_is_resumed_says_so(tiny_config, tmp_path, caplog, told):
+    assert run(tiny_config, tmp_path / "out") == 0
     caplog.clear()
-    assert run(config, tmp_path / "out", "--resume", "--json", tmp_path / "numbers.json") == 0
+    assert run(tiny_config, tmp_path / "out", "--resume", "--json", tmp_path / "numbers.json") == 0
     assert caplog.messages[0] == "already at step 3 of 3, nothing to do"
     assert json.loads((tmp_path / "numbers.json").read_text())["step"] == 3
 
 
-def test_weights_to_start_from_may_be_the_folder_of_a_run(config, tmp_path, capsys, caplog, told):
+def test_weights_to_start_from_may_be_the_folder_of_a_run(tiny_config, tmp_path, capsys, caplog, told):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run(config, first) == 0
-    assert run(config, second, "--init", first, "--set", "optim.steps=1", "optim.learning_rate=1e-12") == 0
+    assert run(tiny_config, first) == 0
+    assert run(tiny_config, second, "--init", first, "--set", "optim.steps=1", "optim.learning_rate=1e-12") == 0
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-9)
     capsys.readouterr()
-    assert run(config, tmp_path / "third", "--init", tmp_path) == 2
+    assert run(tiny_config, tmp_path / "third", "--init", tmp_path) == 2
     assert f"--init: no such file {tmp_path / 'model.safetensors'}" in capsys.readouterr().err
 
 
-def test_the_numbers_are_those_of_the_steps_up_to_the_end(config, tmp_path):
+def test_the_numbers_are_those_of_the_steps_up_to_the_end(tiny_config, tmp_path):
     settings = ["optim.steps=5", "log.evaluate_every=4"]
-    assert run(config, tmp_path / "out", "--json", tmp_path / "numbers.json", "--set", *settings) == 0
+    assert run(tiny_config, tmp_path / "out", "--json", tmp_path / "numbers.json", "--set", *settings) == 0
     numbers, values = json.loads((tmp_path / "numbers.json").read_text()), {}
-    train(read_config(config, settings), RunOptions(tmp_path / "again"), [], None, values.__setitem__)
+    train(read_config(tiny_config, settings), RunOptions(tmp_path / "again"), [], None, values.__setitem__)
     assert sorted(values) == [1, 2, 3, 4, 5]
     assert numbers["step"] == 5 and numbers["held-out/step"] == 4
     assert numbers["color"] == pytest.approx(values[5]["color"], rel=1e-6)
     assert numbers["color"] != pytest.approx((values[3]["color"] + values[4]["color"]) / 2, rel=1e-6)
 
 
-def test_rates_count_only_steps_that_were_timed(config, tmp_path, monkeypatch):
+def test_rates_count_only_steps_that_were_timed(tiny_config, tmp_path, monkeypatch):
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr(train_app.time, "monotonic", lambda: float(next(clock)))
-    report = train_app.Report(read_config(config), tmp_path)
+    report = train_app.Report(read_config(tiny_config), tmp_path)
     for step in (1, 2):
         report(step, {"color": 0.1})
     assert report.last["rays_per_second"] == 8 / 2  # one step of 8 rays between two looks at the clock
     report.close()
-    alone = train_app.Report(read_config(config), tmp_path)
+    alone = train_app.Report(read_config(tiny_config), tmp_path)
     alone(1, {"color": 0.1})
     alone.close()
     assert alone.last["psnr"] == pytest.approx(10) and "rays_per_second" not in alone.last
 
 
-def test_resuming_without_the_settings_says_to_repeat_them(config, tmp_path, capsys):
-    assert run(config, tmp_path / "out", "--set", "data.rays=4", "log.log_every=1") == 0
-    assert run(config, tmp_path / "out", "--resume") == 2
+def test_resuming_without_the_settings_says_to_repeat_them(tiny_config, tmp_path, capsys):
+    assert run(tiny_config, tmp_path / "out", "--set", "data.rays=4", "log.log_every=1") == 0
+    assert run(tiny_config, tmp_path / "out", "--resume") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "data.rays: 4 -> 8; repeat its CONFIG, --set and --precision" in error and "log_every" not in error
-    assert run(config, tmp_path / "out", "--resume", "--set", "data.rays=4") == 0
+    assert run(tiny_config, tmp_path / "out", "--resume", "--set", "data.rays=4") == 0
 
 
-def test_a_folder_whose_cameras_share_one_place_is_refused_when_it_is_opened(config, tmp_path, capsys):
+def test_a_folder_whose_cameras_share_one_place_is_refused_when_it_is_opened(tiny_config, tmp_path, capsys):
     good, bad = capture(tmp_path / "good"), capture(tmp_path / "bad", apart=False)
-    assert run(config, tmp_path / "out", *folders(good, bad)) == 2
+    assert run(tiny_config, tmp_path / "out", *folders(good, bad)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "data.folders" in error and str(bad) in error and "different places" in error
     assert not (tmp_path / "out").exists()
     bounded = capture(tmp_path / "bounded", apart=False, near=1.0)
-    assert run(config, tmp_path / "out", *folders(bounded)) == 0
+    assert run(tiny_config, tmp_path / "out", *folders(bounded)) == 0
 
 
 @pytest.mark.parametrize("content", [b"no picture", b""])
-def test_a_photograph_that_cannot_be_read_is_named_before_training(config, tmp_path, capsys, content):
+def test_a_photograph_that_cannot_be_read_is_named_before_training(tiny_config, tmp_path, capsys, content):
     scene = capture(tmp_path / "scene", 4)
     (scene / "3.png").write_bytes(content)
-    assert run(config, tmp_path / "out", *folders(scene)) == 2
+    assert run(tiny_config, tmp_path / "out", *folders(scene)) == 2
     assert str(scene / "3.png") in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
@@ -158,18 +136,18 @@ def lines_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_log_of_a_resumed_run_is_that_of_the_uninterrupted_one(config, tmp_path, told):
+def test_the_log_of_a_resumed_run_is_that_of_the_uninterrupted_one(tiny_config, tmp_path, told):
     """Killed in the line of step 6, with the state of step 1: steps 2 to 6 are done again, and logged once."""
     settings = ["--set", "optim.steps=6", "log.log_every=1", "log.evaluate_every=2"]
-    assert run(config, tmp_path / "whole", *settings) == 0
+    assert run(tiny_config, tmp_path / "whole", *settings) == 0
     whole = lines_of(tmp_path / "whole")
     assert [line["step"] for line in whole] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
     assert [line["step"] for line in whole if "held-out/psnr" in line] == [2, 4, 6]
 
-    assert run(config, tmp_path / "parts", *settings, "--minutes", "1e-6") == 0
+    assert run(tiny_config, tmp_path / "parts", *settings, "--minutes", "1e-6") == 0
     text = (tmp_path / "whole" / "log.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "parts" / "log.jsonl").write_text("".join(text[:7]) + '{"step": 6, "col')
-    assert run(config, tmp_path / "parts", *settings, "--resume") == 0
+    assert run(tiny_config, tmp_path / "parts", *settings, "--resume") == 0
     timeless = [
         [{k: v for k, v in x.items() if k != "rays_per_second"} for x in lines_of(tmp_path / name)]
         for name in ("whole", "parts")
@@ -177,9 +155,9 @@ def test_the_log_of_a_resumed_run_is_that_of_the_uninterrupted_one(config, tmp_p
     assert timeless[0] == timeless[1]
 
 
-def test_a_run_that_begins_leaves_nothing_of_an_older_log(config, tmp_path):
+def test_a_run_that_begins_leaves_nothing_of_an_older_log(tiny_config, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "log.jsonl").write_text('{"step": 700, "color": 0.5}\n')
-    assert run(config, tmp_path / "out") == 0
+    assert run(tiny_config, tmp_path / "out") == 0
     lines = lines_of(tmp_path / "out")
     assert [line["step"] for line in lines] == [2, 3] and all(line["color"] != 0.5 for line in lines)

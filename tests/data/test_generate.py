@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch.nn.functional import grid_sample
 
-from raytrans.data.generate import TEST_SETS, Shooting, generated_scene
+from raytrans.data.generate import TEST_SETS, Shooting, generated_scene, layout
 from raytrans.data.generate import test_set as frozen_set
 from raytrans.data.generate.themes import THEMES
 
@@ -130,7 +130,17 @@ def test_mixed_sizes_come_as_lists():
         assert (scene.cameras[i].height, scene.cameras[i].width) == tuple(depth.shape)
 
 
-def test_mixture_holds_every_theme_and_random_frames():
+@pytest.fixture
+def plain_textures(monkeypatch):
+    """Textures of one colour, for tests of many scenes that do not look at them and need not wait for them."""
+
+    def one_colour(rng: np.random.Generator, style: str) -> np.ndarray:
+        return np.full((4, 4, 3), rng.uniform(0.3, 0.7), np.float32)
+
+    monkeypatch.setattr(layout, "draw_texture", one_colour)
+
+
+def test_mixture_holds_every_theme_and_random_frames(plain_textures):
     scenes = [generated_scene(seed, "full", (8, 8), 3) for seed in range(30)]
     assert {scene.theme for scene in scenes} == set(THEMES) - {"object"}
     spans = torch.stack([torch.pdist(scene.cameras.world_from_camera[:, :3, 3]).max() for scene in scenes])
@@ -141,7 +151,7 @@ def test_mixture_holds_every_theme_and_random_frames():
     assert float(focal.max() / focal.min()) > 1.3
 
 
-def test_white_background_is_plain_white():
+def test_white_background_is_plain_white(plain_textures):
     scene = next(s for s in (generated_scene(seed, "full", (24, 24), 2) for seed in range(60)) if s.theme == "white")
     nothing = scene.depth.isnan()
     assert bool(nothing.any())

@@ -1,5 +1,7 @@
 """Suspects undo the mistakes that a test makes in the matrices of a file, whichever its format, and say so in them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -42,18 +44,6 @@ def poses() -> np.ndarray:
     return rigid(turns, torch.randn(6, 3, generator=generator, dtype=torch.float64)).numpy()
 
 
-def transposed(matrices: np.ndarray) -> np.ndarray:
-    out = matrices.copy()
-    out[:, :3, :3] = matrices[:, :3, :3].transpose(0, 2, 1)
-    return out
-
-
-def with_translation_of_inverse(matrices: np.ndarray) -> np.ndarray:
-    out = matrices.copy()
-    out[:, :3, 3] = np.linalg.inv(matrices)[:, :3, 3]
-    return out
-
-
 def turned(rows: list[list[float]], kind: str) -> np.ndarray:
     """Other camera axes in a file of the format: M A, or A^-1 M where M is camera_from_world."""
     axes = np.eye(4)
@@ -61,35 +51,37 @@ def turned(rows: list[list[float]], kind: str) -> np.ndarray:
     return (lambda m: m @ axes) if FORMATS[kind][1] else (lambda m: np.linalg.inv(axes) @ m)
 
 
-def negated_yz(matrices: np.ndarray) -> np.ndarray:
-    return matrices * np.array([[1.0, 1, 1, 1], [1, 1, 1, -1], [1, 1, 1, -1], [1, 1, 1, 1]])
+ANY_FORMAT = ("inverse_pose", "transposed_rotation", "translation", "translation_sign")
 
 
 def poses_mistakes(kind: str) -> dict:
+    """Those whose matrices depend on the format."""
     flip = turned([[1, 0, 0], [0, -1, 0], [0, 0, -1]], kind)
     return {
         "camera_axes": turned([[0, 1, 0], [1, 0, 0], [0, 0, -1]], kind) if kind == "llff" else flip,
-        "inverse_pose": np.linalg.inv,
         "inverse_pose_and_axes": lambda m: np.linalg.inv(m @ FORMATS[kind][0].T if kind == "llff" else flip(m)),
-        "transposed_rotation": transposed,
-        "translation": with_translation_of_inverse,
-        "translation_sign": negated_yz,
         "roll": turned([[-1, 0, 0], [0, -1, 0], [0, 0, 1]], kind),
         "camera_axes_order": turned([[0, 0, 1], [1, 0, 0], [0, 1, 0]], kind),
     }
 
 
-def first_that_mends(poses: np.ndarray, key: str, kind: str) -> Suspect:
-    cameras = read(poses_mistakes(kind)[key](stored(poses, kind)), kind)
-    assert not np.allclose(cameras.world_from_camera, poses, atol=0.1)
-    mended = (s for s in pose_suspects(CONVENTIONS[kind]))
-    return next(s for s in mended if np.allclose(s.corrected(cameras).world_from_camera, poses, atol=1e-9))
+@pytest.fixture(scope="module")
+def first_that_mends(poses, any_format) -> Callable[[str, str], Suspect]:
+    """The first suspect that undoes the mistake `key` in a file of the format `kind`."""
+
+    def first(key: str, kind: str) -> Suspect:
+        cameras = read((poses_mistakes(kind) | any_format)[key](stored(poses, kind)), kind)
+        assert not np.allclose(cameras.world_from_camera, poses, atol=0.1)
+        mended = (s for s in pose_suspects(CONVENTIONS[kind]))
+        return next(s for s in mended if np.allclose(s.corrected(cameras).world_from_camera, poses, atol=1e-9))
+
+    return first
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("key", poses_mistakes("transforms"))
-def test_the_first_suspect_that_undoes_a_mistake_has_its_name(poses, key, kind):
-    assert first_that_mends(poses, key, kind).key == key
+@pytest.mark.parametrize("key", [*poses_mistakes("transforms"), *ANY_FORMAT])
+def test_the_first_suspect_that_undoes_a_mistake_has_its_name(first_that_mends, key, kind):
+    assert first_that_mends(key, kind).key == key
 
 
 def test_what_nobody_would_write_is_undone_by_none(poses):
@@ -98,13 +90,13 @@ def test_what_nobody_would_write_is_undone_by_none(poses):
     assert len(every) > 35 and not any(np.allclose(one, poses, atol=0.1) for one in every)
 
 
-def test_axes_that_are_a_quarter_turn_of_the_images_are_told_as_either(poses):
+def test_axes_that_are_a_quarter_turn_of_the_images_are_told_as_either(poses, first_that_mends):
     """LLFF's down, right, backwards is OpenGL's right, up, backwards turned by a quarter about the optical axis."""
     cameras = read(poses @ FORMATS["llff"][0], "transforms")
     mends = (s for s in pose_suspects(CONVENTIONS["transforms"]))
     suspect = next(s for s in mends if np.allclose(s.corrected(cameras).world_from_camera, poses))
     assert suspect.key == "camera_axes" and "LLFF" in suspect.wrong and "or the images are turned by" in suspect.wrong
-    assert "turned" not in first_that_mends(poses, "camera_axes", "transforms").wrong
+    assert "turned" not in first_that_mends("camera_axes", "transforms").wrong
 
 
 WORDS = [
@@ -119,15 +111,15 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("kind", "key", "words"), WORDS)
-def test_what_to_change_is_said_in_the_matrices_of_the_format(poses, kind, key, words):
-    suspect = first_that_mends(poses, key, kind)
+def test_what_to_change_is_said_in_the_matrices_of_the_format(first_that_mends, kind, key, words):
+    suspect = first_that_mends(key, kind)
     assert words in f"{suspect.wrong}; {suspect.change}"
 
 
-def test_columns_that_are_told_are_those_to_write(poses):
+def test_columns_that_are_told_are_those_to_write(poses, first_that_mends):
     right = stored(poses, "transforms")
     wrong = right[:, :, [1, 2, 0, 3]]
-    change = first_that_mends(poses, "camera_axes_order", "transforms").change
+    change = first_that_mends("camera_axes_order", "transforms").change
     order = ["xyz".index(name) for name in change.split("(")[1].rstrip(")").split(", ")]
     np.testing.assert_allclose(wrong[:, :, [*order, 3]], right)
 

@@ -129,8 +129,14 @@ def perturbed(kind=Renderer, **options):
 @pytest.fixture(scope="module")
 def rig():
     """Three sources and a target of a generated scene, of sizes that the encoder need not resize."""
-    scene = generated_scene(600_001, "full", (16, 24), 4)
-    return raytrans.Views(scene.images[1:], scene.cameras[1:]), scene.cameras[0].cropped(1, 0, 15, 23)
+    scene = generated_scene(600_001, "full", (8, 16), 4)
+    return raytrans.Views(scene.images[1:], scene.cameras[1:]), scene.cameras[0].cropped(1, 0, 7, 15)
+
+
+@pytest.fixture(scope="module")
+def pair(rig):
+    """Two of the sources, in which a fault shows as well; the sweep takes twice as long for three."""
+    return rig[0][[0, 1]], rig[1]
 
 
 def broken(model, rig):
@@ -145,29 +151,33 @@ def test_a_sound_model_passes(rig, dtype):
     assert [row.name for row in report.reported] == ["source_roll", "mirror", "bfloat16"]
     assert all(row.error >= 0 for row in report.rows)
     assert report["mirror"].error > 1e-3 and report["source_roll"].error > 1e-3
-    assert "target of 23 x 15 pixels (width x height)" in str(report)
+    assert "target of 15 x 7 pixels (width x height)" in str(report)
     assert re.fullmatch("worst: rotation and a shift by (1 scene size|10 scene sizes)", report["world_motion"].note)
     assert report["far_offset"].note == "worst: rotation and a shift by 10,000 scene sizes"
 
 
-def test_the_check_is_repeatable_and_leaves_the_model_as_it_was(rig):
+@pytest.fixture(scope="module")
+def of_world_directions(pair):
+    return check_model(perturbed(directions="world"), *pair, dtype=torch.float64)
+
+
+def test_the_check_is_repeatable_and_leaves_the_model_as_it_was(pair, of_world_directions):
     model = perturbed(directions="world")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = (check_model(model, *rig, dtype=torch.float64).to_dict() for _ in range(2))
-    assert first == second
+    assert check_model(model, *pair, dtype=torch.float64).to_dict() == of_world_directions.to_dict()
     assert model.dtype == torch.float32
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_it_finds_the_network_that_reads_world_directions(rig):
-    report = check_model(perturbed(directions="world"), *rig)
+def test_it_finds_the_network_that_reads_world_directions(of_world_directions):
+    report = of_world_directions
     assert not report["world_motion"].passed and not report["far_offset"].passed
     assert report["world_motion"].error > 1e-3
     assert report["scale"].passed and report["source_order"].passed
 
 
-def test_it_finds_the_network_that_reads_target_directions(rig):
-    report = check_model(perturbed(directions="target"), *rig, dtype=torch.float64)
+def test_it_finds_the_network_that_reads_target_directions(pair):
+    report = check_model(perturbed(directions="target"), *pair, dtype=torch.float64)
     assert not report["target_roll"].passed and report["target_roll"].error > 1e-3
     assert not report["target_section"].passed and "free rays" in report["target_section"].note
     assert all(report[name].passed for name in ("world_motion", "far_offset", "scale", "source_order"))
@@ -182,8 +192,8 @@ def test_it_finds_the_network_that_reads_target_directions(rig):
         (IgnoresImages, "other source images"),
     ],
 )
-def test_a_useless_rendering_keeps_no_promise(rig, kind, reason):
-    report = check_model(perturbed(kind), *rig)
+def test_a_useless_rendering_keeps_no_promise(pair, kind, reason):
+    report = check_model(perturbed(kind), *pair)
     assert report.broken == NAMES and not report.passed
     assert all(row.error == BROKEN and reason in row.note for row in report.contracts)
 
@@ -199,38 +209,38 @@ def test_a_useless_rendering_keeps_no_promise(rig, kind, reason):
         (ReadsMoments, ["world_motion", "far_offset", "scale"]),
     ],
 )
-def test_each_fault_is_found_in_its_own_row(rig, kind, rows):
-    assert broken(perturbed(kind), rig) == rows
+def test_each_fault_is_found_in_its_own_row(pair, kind, rows):
+    assert broken(perturbed(kind), pair) == rows
 
 
-def test_it_finds_poses_kept_in_single_precision(rig):
-    views, camera = rig
+def test_it_finds_poses_kept_in_single_precision(pair):
+    views, camera = pair
     center = views.cameras.centers.mean(0)
     near_origin = views.moved(torch.eye(3), -center), camera.moved(torch.eye(3), -center)
     assert "far_offset" in broken(perturbed(KeepsPosesInFloat32), near_origin)
 
 
-def test_it_finds_an_encoder_with_free_filters(rig):
+def test_it_finds_an_encoder_with_free_filters(pair):
     model = perturbed()
     model.encoder.lift = FreeLift(model.encoder.lift)
-    assert broken(model, rig) == ["source_quarter_turn"]
+    assert broken(model, pair) == ["source_quarter_turn"]
 
 
-def test_it_finds_an_encoder_that_is_exact_at_even_sizes_only(rig):
+def test_it_finds_an_encoder_that_is_exact_at_even_sizes_only(pair):
     model = perturbed()
     # fills sides up to multiples of eight on the right and at the bottom
     model.encoder.register_forward_pre_hook(
         lambda _, inputs: nn.functional.pad(inputs[0], (0, -inputs[0].shape[-1] % 8, 0, -inputs[0].shape[-2] % 8))
     )
-    report = check_model(model, *rig)
+    report = check_model(model, *pair)
     assert report.broken == ["source_quarter_turn"] and "odd sizes" in report["source_quarter_turn"].note
 
 
-def test_a_refused_rendering_is_a_broken_contract(rig):
-    views, camera = rig
+def test_a_refused_rendering_is_a_broken_contract(pair):
+    views, camera = pair
     skewed = camera.intrinsics.clone()
     skewed[0, 1] = 2.0
-    report = check_model(perturbed(), views, Cameras(skewed, camera.world_from_camera, (15, 23)))
+    report = check_model(perturbed(), views, Cameras(skewed, camera.world_from_camera, (7, 15)))
     assert report.broken == ["target_roll"] and "skew" in report["target_roll"].note
 
 
@@ -238,7 +248,7 @@ def test_one_source_and_coinciding_sources_are_checked(rig):
     views, camera = rig
     poses = views.cameras.world_from_camera.clone()
     poses[:, :3, 3] = poses[0, :3, 3]
-    together = Cameras(views.cameras.intrinsics, poses, (16, 24))
+    together = Cameras(views.cameras.intrinsics, poses, (8, 16))
     for few in (views[[0]], raytrans.Views(views.images, together)):
         report = check_model(perturbed(), few, camera, dtype=torch.float64)
         assert report.passed, str(report)
@@ -265,7 +275,7 @@ def released(views, camera, dtype=torch.float32):
 
 
 def test_the_released_weights_keep_every_contract_at_odd_sizes():
-    scene = generated_scene(600_002, "full", [(29, 21), (21, 35), (27, 27), (25, 33), (19, 31)], 5)
+    scene = generated_scene(600_002, "full", [(21, 15), (15, 25), (19, 19), (13, 23)], 4)
     views = raytrans.Views(scene.images[1:], scene.cameras[1:])
     report = released(views, scene.cameras[0])
     assert report.passed, str(report)

@@ -13,23 +13,7 @@ from raytrans.apps.studies.arms import EQUAL, STUDIES, Study
 from raytrans.training.loop import RunOptions, train
 from raytrans.training.samples import POOL
 
-CONFIG = """
-size = "tiny"
-[data]
-views = 4
-sizes = [16]
-sources = [2, 2]
-rays = 8
-[log]
-checkpoint_every = 1
-"""
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def base(tmp_path) -> Path:
-    (tmp_path / "tiny.toml").write_text(CONFIG)
-    return tmp_path / "tiny.toml"
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -46,8 +30,8 @@ def test_every_arm_is_a_configuration_of_its_own(name):
         assert max(counts) <= (1 + EQUAL) * min(counts)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(base, tmp_path):
-    config = runs.arm_config(base, ("model.directions=world",), 4, 1)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tiny_config, tmp_path):
+    config = runs.arm_config(tiny_config, ("model.directions=world",), 4, 1)
     runs.trained(tmp_path / "whole", config, "cpu")
     stopped = tmp_path / "stopped"
 
@@ -65,8 +49,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(base, tmp_path):
     assert 0 < runs.spent_seconds(tmp_path / "whole") < 100
 
 
-def test_a_finished_run_is_left_alone(base, tmp_path, monkeypatch):
-    config = runs.arm_config(base, (), 1, 0)
+def test_a_finished_run_is_left_alone(tiny_config, tmp_path, monkeypatch):
+    config = runs.arm_config(tiny_config, (), 1, 0)
     runs.trained(tmp_path / "run", config, "cpu")
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
     monkeypatch.setattr(runs, "train", None)
@@ -74,21 +58,21 @@ def test_a_finished_run_is_left_alone(base, tmp_path, monkeypatch):
     assert before == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
 
 
-def test_minutes_become_steps_once(base, tmp_path, monkeypatch):
+def test_minutes_become_steps_once(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "seconds_per_step", lambda config: 0.5)
-    arm = runs.planned_arm(tmp_path / "a", base, (), runs.Budget(2.0))
-    assert arm.steps == 240 and arm.config(base, 7).optim.steps == 240 and arm.config(base, 7).seed == 7
+    arm = runs.planned_arm(tmp_path / "a", tiny_config, (), runs.Budget(2.0))
+    assert arm.steps == 240 and arm.config(tiny_config, 7).optim.steps == 240 and arm.config(tiny_config, 7).seed == 7
     monkeypatch.setattr(runs, "seconds_per_step", lambda config: 5.0)
-    assert runs.planned_arm(tmp_path / "a", base, (), None) == arm == runs.read_arm(tmp_path / "a")
-    assert runs.planned_arm(tmp_path / "b", base, (), runs.Budget(None, 9)).steps == 9
+    assert runs.planned_arm(tmp_path / "a", tiny_config, (), None) == arm == runs.read_arm(tmp_path / "a")
+    assert runs.planned_arm(tmp_path / "b", tiny_config, (), runs.Budget(None, 9)).steps == 9
 
 
-def test_another_arm_or_budget_in_the_same_folder_is_refused(base, tmp_path):
-    runs.planned_arm(tmp_path / "a", base, (), runs.Budget(None, 3))
+def test_another_arm_or_budget_in_the_same_folder_is_refused(tiny_config, tmp_path):
+    runs.planned_arm(tmp_path / "a", tiny_config, (), runs.Budget(None, 3))
     with pytest.raises(ValueError, match=r"other changes.*model\.fine=4"):
-        runs.planned_arm(tmp_path / "a", base, ("model.fine=4",), None)
+        runs.planned_arm(tmp_path / "a", tiny_config, ("model.fine=4",), None)
     with pytest.raises(ValueError, match=r"other budget.*steps=4.*steps=3"):
-        runs.planned_arm(tmp_path / "a", base, (), runs.Budget(None, 4))
+        runs.planned_arm(tmp_path / "a", tiny_config, (), runs.Budget(None, 4))
     (tmp_path / "a" / runs.ARM).write_text("[]")
     with pytest.raises(ValueError, match="damaged"):
         runs.read_arm(tmp_path / "a")
@@ -104,7 +88,7 @@ def test_arms_of_unequal_size_are_refused_where_they_should_be_equal():
     runs.check_equal(replace(study, equal=False), [small, larger])
 
 
-def test_drawing_a_scene_is_shared_by_the_steps_that_use_it(base, monkeypatch):
+def test_drawing_a_scene_is_shared_by_the_steps_that_use_it(tiny_config, monkeypatch):
     clock = [0.0]
 
     def pretend(config, options, folders, report):
@@ -114,4 +98,6 @@ def test_drawing_a_scene_is_shared_by_the_steps_that_use_it(base, monkeypatch):
 
     monkeypatch.setattr(runs, "train", pretend)
     monkeypatch.setattr(runs.time, "process_time", lambda: clock[0])
-    assert runs.seconds_per_step(runs.arm_config(base, ("data.reuse=4",), 1, 0)) == pytest.approx((3 + 3 * 1) / 4)
+    assert runs.seconds_per_step(runs.arm_config(tiny_config, ("data.reuse=4",), 1, 0)) == pytest.approx(
+        (3 + 3 * 1) / 4
+    )

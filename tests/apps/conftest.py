@@ -1,0 +1,8 @@
+"""What commands run on: generated scenes whose textures are drawn once."""
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _textures_once(textures_once):
+    """For every module here."""
