@@ -126,7 +126,7 @@ def project(
     toward = (x * inward, y * inward, z * inward)
     fade = _smoothstep((toward[2] - GRAZING[0]) / (GRAZING[1] - GRAZING[0]))
     wide = torch.float64 if exact else inverse.dtype
-    grid, bent_fade = _grid(cameras, a.to(wide), b.to(wide), inverse.to(wide), GRAZING[0] / 2 * ratio)
+    grid, bent_fade = _grid(cameras, a, b, inverse.to(wide), GRAZING[0] / 2 * ratio)
     for position, side in zip(grid, cameras.size.T[..., None, None], strict=True):
         fade = fade * _smoothstep((side / 2).to(fade) * (1 - position.abs()).to(fade))
     grid = torch.stack([position.to(fade) for position in grid], -1).clamp_(-2, 2)
@@ -141,12 +141,15 @@ def _grid(
 
     Behind the plane where a view has faded, any finite place will do: depth is at least `least` there.
     """
-    depth = torch.maximum(torch.addcmul(a[2][..., None], inverse, b[2][..., None]), least)
+
+    def along(a: Tensor, b: Tensor) -> Tensor:
+        return torch.addcmul(a.to(inverse)[..., None], inverse, b.to(inverse)[..., None])
+
+    depth = torch.maximum(along(a[2], b[2]), least)
     if cameras.distortion is None:
-        a, b = (torch.einsum("nij,jnr->inr", cameras.grid_from_camera.to(v), v) for v in (a, b))
-        return [torch.addcmul(p[..., None], inverse, q[..., None]).div_(depth) for p, q in zip(a, b, strict=True)], None
-    u, v = (torch.addcmul(a[i][..., None], inverse, b[i][..., None]) / depth for i in (0, 1))
-    u, v, fade = _distorted(cameras, u, v)
+        a, b = (torch.einsum("nij,jnr->inr", cameras.grid_from_camera, v) for v in (a, b))
+        return [along(p, q).div_(depth) for p, q in zip(a, b, strict=True)], None
+    u, v, fade = _distorted(cameras, along(a[0], b[0]) / depth, along(a[1], b[1]) / depth)
     m = cameras.grid_from_camera[:, None, None]
     return [m[..., i, 0] * u + m[..., i, 1] * v + m[..., i, 2] for i in (0, 1)], fade
 

@@ -126,7 +126,9 @@ class Renderer(nn.Module):
         samples = project(views.relative, rays.origin, rays.frame[..., 2], (edges[:, 1:] + edges[:, :-1]) / 2, False)
         hazard, visible = read_volume(views, samples)
         pooled = self.agreement(hazard, visible, samples, self._cosine(views, rays, samples))
-        weights, _ = weights_from_alpha(self.propose(pooled))
+        # samples move with the last digits of the proposal, so it keeps them where other layers are in bfloat16
+        with torch.autocast(self.device.type, enabled=False):
+            weights, _ = weights_from_alpha(self.propose(pooled))
         return edges, weights
 
     @staticmethod

@@ -92,8 +92,8 @@ def render(
 
     Deterministic, without gradients, rays in chunks. The result depends on images and cameras only, up to rounding not
     on world frame, scale, order of sources, roll of the camera, or roll of any source by quarter turns. `background`
-    shows where no source sees, by default the mean colour of the sources. `precision` "bfloat16" is faster and less
-    exact. Raises ValueError for a batch of cameras or an unknown precision.
+    shows where no source sees, by default the mean colour of the sources. `precision` "bfloat16" takes the
+    layers that see rays in that type. Raises ValueError for a batch of cameras or an unknown precision.
     """
     if not isinstance(camera, Cameras) or camera.intrinsics.ndim != 2:
         got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__
@@ -210,11 +210,11 @@ def _render(
             f"use model.to({options.dtype})"
         )
     count = math.prod(shape)
-    with torch.no_grad(), _arithmetic(model, options.precision):
+    with torch.no_grad():
         encoded = encode(model, sources)
         colour = background_color(encoded, options.background)
-        step = options.chunk or chunk_size(model, encoded)
-        whole = None
+    step, whole = options.chunk or chunk_size(model, encoded), None
+    with torch.no_grad(), _arithmetic(model, options.precision):
         for start in range(0, max(count, 1), step):
             part = _part(model, encoded, query(start, min(start + step, count)), colour)
             # made first: results kept between the passing tensors of the chunks would scatter the heap
