@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 import raytrans
+from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load
 
 SCENE = "folder of a scene, or the path of its camera file"
-MISTAKE, INTERRUPTED = 2, 130
 
 
 def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence[str] | None = None) -> int:
@@ -41,19 +41,19 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
     try:
         return main(parser.parse_args(argv))
     except KeyboardInterrupt:
-        return _complain(parser, "interrupted", INTERRUPTED)
+        return complain(parser.prog, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        return _complain(parser, named or str(error), MISTAKE)
+        return complain(parser.prog, named or str(error), MISTAKE)
     except (ValueError, FloatingPointError) as error:
-        return _complain(parser, str(error), MISTAKE)
+        return complain(parser.prog, str(error), MISTAKE)
     except (MemoryError, RuntimeError) as error:
         if not _memory_is_short(error):
             raise
-        return _complain(parser, f"out of memory ({error}); try smaller images", MISTAKE)
+        return complain(parser.prog, f"out of memory ({error}); try smaller images", MISTAKE)
 
 
 def _named_warning(record: logging.LogRecord) -> bool:
@@ -69,11 +69,6 @@ def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
         or "can't allocate memory" in str(error)
         or isinstance(error, torch.OutOfMemoryError)
     )
-
-
-def _complain(parser: ArgumentParser, message: str, status: int) -> int:
-    sys.stderr.write(f"{parser.prog}: error: {' '.join(message.split())}\n")
-    return status
 
 
 def say(text: str = "") -> None:
