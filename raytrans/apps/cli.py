@@ -18,6 +18,7 @@ import raytrans
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
+from raytrans.training import hub
 from raytrans.training.checkpoint import RELEASED, load
 
 SCENE = "folder of a scene, or the path of its camera file"
@@ -119,6 +120,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def checkpoint(text: str) -> Path:
+    """A file or folder of weights, downloaded where it is `hub://owner/name`, as an argparse type."""
+    try:
+        return hub.local(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def output_file(text: str) -> Path:
     """A path that a file can be written to, as an argparse type."""
     path = Path(text).expanduser()
@@ -152,8 +161,11 @@ def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
 
 def add_checkpoint_argument(parser: ArgumentParser, device: bool = True) -> None:
     """`--checkpoint F` and, unless the command decides that, `--device`: which weights, and where they run."""
-    text = "weights to use: a .safetensors file, or the folder of a training run (default: the released weights)"
-    parser.add_argument("--checkpoint", type=Path, metavar="F", help=text)
+    text = (
+        "weights to use: a .safetensors file, the folder of a training run, or hub://owner/name (default: the released"
+    )
+    text += " weights)"
+    parser.add_argument("--checkpoint", type=checkpoint, metavar="F", help=text)
     if device:
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
 
@@ -185,7 +197,7 @@ def check_finite(color: Tensor, checkpoint: Path | None) -> None:
 def checkpoint_facts(checkpoint: Path | None) -> dict[str, str]:
     """Name and SHA-256 of the file that the weights come from."""
     path = RELEASED if checkpoint is None else Path(checkpoint)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = path / hub.WEIGHTS if path.is_dir() else path
     return {"checkpoint": path.name, "checkpoint_hash": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
