@@ -44,19 +44,9 @@ ALLOWED = {
 
 # Too slow, or too often absent, to be imported with the package: only inside the functions that use them.
 HEAVY = {
-    *(
-        "beartype",
-        "cv2",
-        "e3nn",
-        "huggingface_hub",
-        "imageio",
-        "imageio_ffmpeg",
-        "kornia",
-        "lightning",
-        "lightning_fabric",
-        "matplotlib",
-    ),
-    *("pycolmap", "pytorch3d", "scipy", "skimage", "tensorboard", "torchvision", "trimesh", "viser"),
+    *("beartype", "cv2", "e3nn", "huggingface_hub", "imageio", "imageio_ffmpeg", "kornia", "lightning"),
+    *("lightning_fabric", "matplotlib", "pycolmap", "pytorch3d", "scipy", "skimage", "tensorboard", "torchvision"),
+    *("trimesh", "viser"),
 }
 
 DISTRIBUTIONS = {

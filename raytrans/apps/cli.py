@@ -162,9 +162,8 @@ def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
 def add_checkpoint_argument(parser: ArgumentParser, device: bool = True) -> None:
     """`--checkpoint F` and, unless the command decides that, `--device`: which weights, and where they run."""
     text = (
-        "weights to use: a .safetensors file, the folder of a training run, or hub://owner/name (default: the released"
+        "weights to use: a .safetensors file, the folder of a run, or hub://owner/name (default: the released weights)"
     )
-    text += " weights)"
     parser.add_argument("--checkpoint", type=checkpoint, metavar="F", help=text)
     if device:
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
