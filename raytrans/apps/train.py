@@ -34,7 +34,7 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
-        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see tools/curves.py) and DIR/logs "
+        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see curves) and DIR/logs "
         "(tensorboard). Stop it with Ctrl-C any time: the state is saved, the status is 130.",
     )
     text = "TOML file with what differs from the defaults"
