@@ -7,17 +7,27 @@
 >>> out = raytrans.render(raytrans.load(), sources=views, camera=camera)
 """
 
-from raytrans.data.readers import open_scene
-from raytrans.data.views import Views
-from raytrans.equivariance import equivariance_error
-from raytrans.fields.types import FieldType
-from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.rays import Rays
-from raytrans.layers.attention import RayAttention
-from raytrans.layers.convolution import RayConvolution
-from raytrans.rendering.depth import estimate_depth
-from raytrans.rendering.synthesis import encode, render, render_rays, trace
-from raytrans.training.checkpoint import load
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raytrans.api import (
+        Cameras,
+        FieldType,
+        RayAttention,
+        RayConvolution,
+        Rays,
+        Views,
+        encode,
+        equivariance_error,
+        estimate_depth,
+        load,
+        open_scene,
+        render,
+        render_rays,
+        save_pretrained,
+        trace,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,5 +44,20 @@ __all__ = [
     "open_scene",
     "render",
     "render_rays",
+    "save_pretrained",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The first name that is asked for brings all of them, and torch, which `raytrans --help` can do without."""
+    if not name.startswith("_"):
+        public = importlib.import_module("raytrans.api")
+        globals().update({one: getattr(public, one) for one in __all__})
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,18 +38,21 @@ ALLOWED = {
     "export": MODEL_SIDE | {"data", "rendering", "training"},
     "reports": MODEL_SIDE | {"data", "rendering", "training", "export"},
     "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", ""},
+    "__main__": {"apps"},
     "": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports"},
 }
 
 # Too slow, or too often absent, to be imported with the package: only inside the functions that use them.
 HEAVY = {
-    *("beartype", "cv2", "e3nn", "imageio", "imageio_ffmpeg", "kornia", "lightning", "lightning_fabric", "matplotlib"),
-    *("pycolmap", "pytorch3d", "scipy", "skimage", "tensorboard", "torchvision", "trimesh", "viser"),
+    *("beartype", "cv2", "e3nn", "huggingface_hub", "imageio", "imageio_ffmpeg", "kornia", "lightning"),
+    *("lightning_fabric", "matplotlib", "pycolmap", "pytorch3d", "scipy", "skimage", "tensorboard", "torchvision"),
+    *("trimesh", "viser"),
 }
 
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "huggingface_hub": "huggingface-hub",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "lightning_fabric": "lightning-fabric",
     "skimage": "scikit-image",
@@ -173,13 +176,31 @@ def test_an_early_heavy_import_is_found():
 
 
 def test_importing_the_package_stays_light():
-    program = "import json, sys, torch; before = set(sys.modules); import raytrans; "
+    program = "import json, sys, torch; before = set(sys.modules); import raytrans; raytrans.load; "
     program += "print(json.dumps([sorted(before), sorted(sys.modules)]))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     before, after = (set(names) for names in json.loads(run.stdout))
-    assert "raytrans" in after - before
+    assert {f"raytrans.{name}" for name in ("api", "layers", "rendering", "training")} <= after - before
     assert not {name.split(".")[0] for name in after - before} & HEAVY
     assert "torch.utils.tensorboard" not in after
+
+
+def test_names_are_there_when_they_are_asked_for():
+    """In a process of its own, since tests have asked for some."""
+    program = "import sys, raytrans; assert not {'torch', 'numpy'} & set(sys.modules), 'not light'; "
+    program += "assert set(raytrans.__all__) <= set(dir(raytrans)); names = [hasattr(raytrans, 'lod')]; "
+    program += "from raytrans import *; print(names, load is raytrans.load, raytrans.geometry.__name__)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode, run.stdout) == (0, "[False] True raytrans.geometry\n"), run.stderr
+
+
+def test_public_names_are_listed_alike():
+    """For people and `import *`, for type checkers, and where they come from."""
+    file = ROOT / "raytrans"
+    seen = [name for _, name in imported(ast.parse((file / "__init__.py").read_text()), "raytrans")]
+    homes = [name for _, name in imported(ast.parse((file / "api.py").read_text()), "raytrans")]
+    assert {name.removeprefix("raytrans.api.") for name in seen if "api" in name} == set(raytrans.__all__)
+    assert {name.rpartition(".")[2] for name in homes} == set(raytrans.__all__)
 
 
 def test_torchvision_is_absent():
@@ -219,7 +240,8 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def test_what_is_imported_is_declared():
-    run = {**requirements(), **requirements("meshes"), **requirements("export"), **requirements("photos")}
+    extras = (None, "meshes", "export", "hub", "photos")
+    run = {name: requirement for extra in extras for name, requirement in requirements(extra).items()}
     assert {name: file for name, file in third_party("raytrans").items() if name not in run} == {}
     assert {name: file for name, file in third_party("tools").items() if name not in run} == {}
     test = {**run, **requirements("test"), "packaging": None}
@@ -229,7 +251,7 @@ def test_what_is_imported_is_declared():
 def test_what_is_declared_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
-    extras = (None, "meshes", "export", "photos", "test", "dev")
+    extras = (None, "meshes", "export", "hub", "photos", "test", "dev")
     for requirement in [r for extra in extras for r in requirements(extra).values()]:
         assert pins[requirement.name] in requirement.specifier, requirement
     assert "torchvision" not in pins

@@ -10,12 +10,14 @@ from urllib.parse import unquote
 import pytest
 import torch
 
+from raytrans.apps.commands import module_of
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4}(?! ).*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"\S*python\S* tools/(\w+)\.py\b(.*)")
+COMMAND = re.compile(r"(?:python\S* tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
 
 
 def snippets(text: str, language: str = "python") -> list[tuple[int, str]]:
@@ -30,12 +32,12 @@ def run(source: str, line: int, name: str, namespace: dict) -> None:
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """(tool, arguments) of every command line that calls a tool, in fenced or indented blocks."""
+    """(tool, arguments) of every command line that calls a tool or `raytrans COMMAND`, in fenced or indented blocks."""
     blocks = [m[2] for m in FENCE.finditer(text) if m[1] != "python"]
     blocks += [textwrap.dedent(m[0]) for m in INDENTED.finditer(FENCE.sub("", text))]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [COMMAND.search(line) for line in lines]
-    return [(m[1], shlex.split(m[2], comments=True)) for m in found if m]
+    return [(m[1] or module_of(m[2]), shlex.split(m[3], comments=True)) for m in found if m]
 
 
 def anchors(text: str) -> set[str]:

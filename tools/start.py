@@ -11,11 +11,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 def start(name: str) -> None:
     """Run `raytrans.apps.NAME` and exit with its status."""
     try:
-        cli, app = (importlib.import_module(f"raytrans.apps.{part}") for part in ("cli", name))
+        run = importlib.import_module("raytrans.apps.commands").command(name, prog=name)
     except ImportError as error:
         sys.stderr.write(f"{name}: error: {error}; run `make setup`, then .venv/bin/python tools/{name}.py\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: error: interrupted\n")
         sys.exit(130)
-    sys.exit(cli.run(app.main, app.parser()))
+    sys.exit(run())

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 import raytrans
+from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
+from raytrans.training import hub
 from raytrans.training.checkpoint import RELEASED, load
 
 SCENE = "folder of a scene, or the path of its camera file"
-MISTAKE, INTERRUPTED = 2, 130
 
 
 def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence[str] | None = None) -> int:
@@ -41,19 +42,19 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
     try:
         return main(parser.parse_args(argv))
     except KeyboardInterrupt:
-        return _complain(parser, "interrupted", INTERRUPTED)
+        return complain(parser.prog, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        return _complain(parser, named or str(error), MISTAKE)
+        return complain(parser.prog, named or str(error), MISTAKE)
     except (ValueError, FloatingPointError) as error:
-        return _complain(parser, str(error), MISTAKE)
+        return complain(parser.prog, str(error), MISTAKE)
     except (MemoryError, RuntimeError) as error:
         if not _memory_is_short(error):
             raise
-        return _complain(parser, f"out of memory ({error}); try smaller images", MISTAKE)
+        return complain(parser.prog, f"out of memory ({error}); try smaller images", MISTAKE)
 
 
 def _named_warning(record: logging.LogRecord) -> bool:
@@ -69,11 +70,6 @@ def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
         or "can't allocate memory" in str(error)
         or isinstance(error, torch.OutOfMemoryError)
     )
-
-
-def _complain(parser: ArgumentParser, message: str, status: int) -> int:
-    sys.stderr.write(f"{parser.prog}: error: {' '.join(message.split())}\n")
-    return status
 
 
 def say(text: str = "") -> None:
@@ -124,6 +120,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def checkpoint(text: str) -> Path:
+    """A file or folder of weights, downloaded where it is `hub://owner/name`, as an argparse type."""
+    try:
+        return hub.local(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def output_file(text: str) -> Path:
     """A path that a file can be written to, as an argparse type."""
     path = Path(text).expanduser()
@@ -157,8 +161,10 @@ def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
 
 def add_checkpoint_argument(parser: ArgumentParser, device: bool = True) -> None:
     """`--checkpoint F` and, unless the command decides that, `--device`: which weights, and where they run."""
-    text = "weights to use: a .safetensors file, or the folder of a training run (default: the released weights)"
-    parser.add_argument("--checkpoint", type=Path, metavar="F", help=text)
+    text = (
+        "weights to use: a .safetensors file, the folder of a run, or hub://owner/name (default: the released weights)"
+    )
+    parser.add_argument("--checkpoint", type=checkpoint, metavar="F", help=text)
     if device:
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
 
@@ -190,7 +196,7 @@ def check_finite(color: Tensor, checkpoint: Path | None) -> None:
 def checkpoint_facts(checkpoint: Path | None) -> dict[str, str]:
     """Name and SHA-256 of the file that the weights come from."""
     path = RELEASED if checkpoint is None else Path(checkpoint)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = path / hub.WEIGHTS if path.is_dir() else path
     return {"checkpoint": path.name, "checkpoint_hash": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -16,7 +16,7 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="curves",
         description="Draw the losses, held-out PSNR and depth error of training runs against their steps, and print "
-        f"some of the numbers. Reads {LOG}, which tools/train.py writes.",
+        f"some of the numbers. Reads {LOG}, which train writes.",
     )
     text = f"folder of a training run, or its {LOG}; several share the axes"
     out.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=text)

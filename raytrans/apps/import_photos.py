@@ -126,4 +126,4 @@ def closing(values: dict, out: Path) -> list[str]:
         lines.append("left out: " + ", ".join(names[:10]) + (f" and {len(names) - 10} more" if names[10:] else ""))
     if values["registered"] < ENOUGH * values["images"]:
         lines.append(f"warning: {ADVICE}")
-    return [*lines, f"{out} is a scene; check it with tools/inspect_scene.py"]
+    return [*lines, f"{out} is a scene; check it with `raytrans inspect`"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from raytrans.apps import finetuning
-from raytrans.apps.cli import INTERRUPTED, add_json_argument, output_folder, positive_float, write_report
+from raytrans.apps.cli import INTERRUPTED, add_json_argument, checkpoint, output_folder, positive_float, write_report
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
@@ -34,7 +34,7 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
-        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see tools/curves.py) and DIR/logs "
+        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see curves) and DIR/logs "
         "(tensorboard). Stop it with Ctrl-C any time: the state is saved, the status is 130.",
     )
     text = "TOML file with what differs from the defaults"
@@ -44,8 +44,8 @@ def parser() -> ArgumentParser:
     out.add_argument("--finetune", type=Path, metavar="SCENE", help=text)
     out.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="folder for checkpoints and logs")
     out.add_argument("--resume", action="store_true", help="go on from DIR/training.safetensors, bit for bit")
-    text = "start from weights: a .safetensors file, or the folder of a training run"
-    out.add_argument("--init", type=Path, metavar="F", help=text)
+    text = "start from weights: a .safetensors file, the folder of a training run, or hub://owner/name"
+    out.add_argument("--init", type=checkpoint, metavar="F", help=text)
     out.add_argument(
         "--minutes", type=positive_float, metavar="M", help="stop after this many minutes, state saved (--finetune: 5)"
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
+from raytrans.training import hub
 from raytrans.training.tensors import pack, unpack
 
 # 2: planes uniform in the root of inverse distance; 3: no inputs for directions where none are read
@@ -78,10 +79,11 @@ def load_model(path: Path) -> Renderer:
 def load(path: str | Path | None = None, device: torch.device | str | None = None) -> Renderer:
     """The released model, or the one in the file (or folder holding `model.safetensors`) at `path`, on `device`.
 
-    Raises ValueError for a file that is no checkpoint of this version, or a device that is not there.
+    `hub://owner/name[@revision]` is downloaded first, with huggingface_hub. Raises ValueError for a file that is no
+    checkpoint of this version, for an address that cannot be fetched, and for a device that is not there.
     """
-    path = RELEASED if path is None else Path(path)
-    model = load_model(path / "model.safetensors" if path.is_dir() else path)
+    path = RELEASED if path is None else hub.local(path)
+    model = load_model(path / hub.WEIGHTS if path.is_dir() else path)
     try:
         return model.to(device or "cpu")
     except (AssertionError, RuntimeError) as error:

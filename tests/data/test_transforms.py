@@ -348,8 +348,8 @@ def test_cameras_alone_need_no_images(tmp_path):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("a.jpg", "there are images but no camera poses: tools/import_photos.py poses them; looked for trans"),
-        ("images/a.png", "there are images but no camera poses: tools/import_photos.py poses them; looked for trans"),
+        ("a.jpg", "there are images but no camera poses: `raytrans import-photos` poses them; looked for trans"),
+        ("images/a.png", "there are images but no camera poses: `raytrans import-photos` poses them; looked for trans"),
         ("sparse/0/points3D.bin", "not a scene that can be read: there is a folder sparse, but no COLMAP model"),
         ("notes.txt", "not a scene that can be read; looked for trans"),
     ],

@@ -39,7 +39,7 @@ HELP = """
 import os, runpy, sys
 tools, out, *names = sys.argv[1:]
 sys.path[:] = [tools, *sys.path, os.path.dirname(tools)]
-import raytrans
+import raytrans.apps.cli
 for name in names:
     child = os.fork()
     if child == 0:

@@ -44,7 +44,7 @@ def _advice(path: Path) -> str:
     """What is wrong, and what to do about an archive, a video, photographs without poses, or half a reconstruction."""
     unknown = "not a scene that can be read"
     if path.is_file() and path.suffix.lower() in VIDEOS:
-        return f"{unknown}: this is a video, tools/import_photos.py finds the poses of its frames and writes a scene"
+        return f"{unknown}: this is a video, `raytrans import-photos` finds the poses of its frames and writes a scene"
     if not path.is_dir():
         archive = path.suffix.lower() in ARCHIVES
         return f"{unknown}: this is an archive, unpack it and give the folder" if archive else unknown
@@ -52,7 +52,7 @@ def _advice(path: Path) -> str:
     if "sparse" in names:
         return f"{unknown}: there is a folder sparse, but no COLMAP model with cameras and images in it"
     if any(name.endswith((".jpg", ".jpeg", ".png")) for name in names) or "images" in names:
-        return "there are images but no camera poses: tools/import_photos.py poses them"
+        return "there are images but no camera poses: `raytrans import-photos` poses them"
     return unknown
 
 
