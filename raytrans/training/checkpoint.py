@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,10 +22,10 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
     """Write a safetensors file atomically: temporary name in the same folder, flushed to disk, then renamed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = pack(tensors, {"raytrans": json.dumps(metadata)})
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
@@ -35,7 +36,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> Non
             f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -68,3 +68,11 @@ def test_a_full_disk_leaves_the_earlier_file(saved, monkeypatch):
         save_model(path, model)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_that_says_so(saved):
+    model, path = saved
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="could not write"):
+        save_model(path / "model.safetensors", model)
+    assert path.read_bytes() == before
