@@ -16,7 +16,7 @@ from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import save_model
 
-SETTINGS = ["rays=16", "targets=1", "sources=2", "checks=2", "max_size=12"]
+SETTINGS = ["rays=32", "drawn=2", "sources=2", "checks=2", "max_size=12"]
 
 
 @pytest.fixture(scope="module")

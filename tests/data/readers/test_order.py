@@ -68,5 +68,5 @@ def test_what_was_looked_for_is_listed(tmp_path):
 @pytest.mark.parametrize("name", ["film.mp4", "FILM.MOV"])
 def test_of_a_video_the_tool_that_poses_it_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
-    with pytest.raises(ValueError, match=rf"{name}: not a scene .*: this is a video, tools/import_photos\.py "):
+    with pytest.raises(ValueError, match=rf"{name}: not a scene .*: this is a video, `raytrans import-photos` "):
         open_scene(tmp_path / name)
