@@ -47,6 +47,7 @@ def timed(work: Callable[[], object], repeats: int) -> dict[str, float]:
 
 def often(work: Callable[[], object], repeats: int, least: float = 0.2) -> dict[str, float]:
     """`timed` for short work: called as often in a row as takes `least` CPU seconds; seconds are those of one call."""
+    work()  # the first call of all may load code and fill caches, and would make the row too short
     once = timed(work, 1)["cpu_seconds"]
     calls = max(1, round(least / once)) if repeats > 1 else 1
     found = timed(lambda: [work() for _ in range(calls)], repeats)

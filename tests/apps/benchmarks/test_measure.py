@@ -26,12 +26,16 @@ def test_sleep_takes_time_but_no_cpu_time_and_a_slow_first_call_does_not_count()
     assert len(calls) == 3 and 0.02 <= found["seconds"] and found["cpu_seconds"] < found["seconds"]
 
 
-def test_short_work_is_timed_by_the_call():
-    calls = []
+def test_short_work_is_timed_by_the_call(monkeypatch):
+    clock, calls = [0.0], []
     x = torch.randn(64, 64)
 
     def work() -> None:
+        clock[0] += 0.002 if calls else 1.0
         calls.append(x @ x)
 
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
     found = often(work, 2, least=0.01)
-    assert len(calls) > 4 and found["flops"] == 2 * 64**3 and found["bytes"] == 3 * 4 * 64**2
+    assert len(calls) == 1 + 1 + 2 * 5 + 1  # warmed up, measured once, two rows of 0.01 / 0.002, counted
+    assert abs(found["cpu_seconds"] - 0.002) < 1e-9
+    assert found["flops"] == 2 * 64**3 and found["bytes"] == 3 * 4 * 64**2
