@@ -13,7 +13,8 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load, save_model
 from raytrans.training.config import FinetuneConfig, finetune_config
 from raytrans.training.finetuning import INTERRUPTED, LEAST, Material, Outcome, finetune
-from raytrans.training.loop import LOG, WEIGHTS
+from raytrans.training.hub import WEIGHTS
+from raytrans.training.loop import LOG
 from raytrans.training.samples import SceneData, has_length
 
 MINUTES = 5.0

@@ -20,7 +20,8 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
-from raytrans.training.loop import LOG, STATE, WEIGHTS, RunOptions, init_file, train
+from raytrans.training.hub import WEIGHTS
+from raytrans.training.loop import LOG, STATE, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
 from raytrans.training.samples import SceneData, has_length
 

@@ -21,11 +21,12 @@ from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import background_color
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.config import OptimConfig, TrainConfig
+from raytrans.training.hub import WEIGHTS
 from raytrans.training.losses import sweep_loss, total_loss
 from raytrans.training.samples import Sample, SampleStream, SceneData
 
 log = logging.getLogger(__name__)
-STATE, WEIGHTS, LOG = "training.safetensors", "model.safetensors", "log.jsonl"
+STATE, LOG = "training.safetensors", "log.jsonl"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from raytrans.data.readers import open_scene
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import encode
+from raytrans.training.hub import WEIGHTS
 from raytrans.training.metrics import SSIM_WINDOW, psnr, ssim
 
 SCORES = "scores.json"
@@ -64,7 +65,7 @@ def held_out_views(wanted: Evaluation) -> Iterator[HeldOut]:
 def read_scores(folder: Path) -> list[dict]:
     """Scores of the weights in a folder, a row for each view and protocol; empty where there are none of them."""
     file = folder / SCORES
-    if not file.is_file() or not (folder / "model.safetensors").is_file():
+    if not file.is_file() or not (folder / WEIGHTS).is_file():
         return []
     try:
         values = json.loads(file.read_text())
