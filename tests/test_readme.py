@@ -15,7 +15,7 @@ from raytrans.apps.commands import module_of
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"^ {4}(?! ).*$", re.MULTILINE)
+INDENTED = re.compile(r"^(?: {4}| {8})(?! ).*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:python\S* tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
 
