@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NAVIGATION = re.compile(r"^ +- [^:]+: (\S+)$", re.MULTILINE)
+NUMBER = re.compile(r"-?\d+\.\d")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -20,7 +21,7 @@ def module(name: str):
     return loaded
 
 
-HOOKS = module("hooks")
+HOOKS, FIGURES = module("hooks"), module("figures")
 PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [path for path in HOOKS.OUTSIDE if path.endswith(".md")]
 
@@ -65,3 +66,26 @@ def test_links_lead_to_the_same_files_in_the_site(page):
 )
 def test_links_are_carried_over(page, before, after):
     assert HOOKS.carried(before, page) == after
+
+
+def differs(drawn: str, kept: str) -> bool:
+    """Whether two figures differ by more than rounding, which torch may do differently elsewhere."""
+    if NUMBER.sub("", drawn) != NUMBER.sub("", kept):
+        return True
+    pairs = zip(NUMBER.findall(drawn), NUMBER.findall(kept), strict=True)
+    return any(abs(float(a) - float(b)) > 0.15 for a, b in pairs)
+
+
+def test_the_figure_is_what_its_code_draws(monkeypatch):
+    kept = FIGURES.FILE.read_text()
+    assert not differs(FIGURES.conventions(), kept)
+    monkeypatch.setattr(FIGURES, "CAMERA", FIGURES.CAMERA.rolled(0.01))
+    assert differs(FIGURES.conventions(), kept)
+
+
+def test_the_figure_has_pixel_centres_at_a_half():
+    drawn = "".join(FIGURES.pixels())
+    left, top = map(float, re.search(r'<line x1="([\d.]+)" y1="([\d.]+)"', drawn).groups())
+    centres = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="2.5"', drawn)]
+    side = centres[1][0] - centres[0][0]
+    assert centres == [(left + (x + 0.5) * side, top + (y + 0.5) * side) for y in range(3) for x in range(4)]
