@@ -4,7 +4,6 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON_IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-INSTALLED_DOCS := $(VENV)/.installed_docs
 
 # The work is many small operations: beyond 8 threads they wait for each other.
 OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
@@ -35,14 +34,9 @@ format: $(INSTALLED) ## put the code into its format
 	$(PYTHON_IN_VENV) -m ruff check --fix .
 	$(PYTHON_IN_VENV) -m ruff format .
 
-docs: $(INSTALLED_DOCS) ## build the site of the documentation into out/site; what leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --quiet
-	@echo "open out/site/index.html"
-
-$(INSTALLED_DOCS): $(INSTALLED)
-	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable ".[docs]"
-	@touch $@
+docs: $(INSTALLED) ## build the site of the documentation into out/site; what leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build
+	@echo "open out/site/index.html (to search: python3 -m http.server --directory out/site)"
 
 bench: $(INSTALLED) ## measure speed and memory
 	$(PYTHON_IN_VENV) tools/benchmark.py $(ARGS)

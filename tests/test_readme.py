@@ -1,4 +1,4 @@
-"""Whatever README.md and docs/ tell people to type: snippets run, commands parse, links lead somewhere."""
+"""Whatever the pages tell people to type: snippets run, commands parse, links lead somewhere."""
 
 import importlib
 import re
@@ -10,14 +10,20 @@ from urllib.parse import unquote
 import pytest
 import torch
 
+from raytrans import layers
 from raytrans.apps.commands import module_of
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "scenes/README.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}| {8})(?! ).*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:python\S* tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
+
+
+def title(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
 
 
 def snippets(text: str, language: str = "python") -> list[tuple[int, str]]:
@@ -63,7 +69,7 @@ def one_thread():
 
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_snippets_run_in_the_order_of_the_page(document, copy_of_the_root):
     before = {path.name for path in copy_of_the_root.iterdir()}
     namespace = {"__name__": "snippet"}
@@ -73,10 +79,14 @@ def test_snippets_run_in_the_order_of_the_page(document, copy_of_the_root):
 
 
 def test_there_are_snippets_and_commands_to_try():
-    texts = {document.name: document.read_text() for document in DOCUMENTS}
+    texts = {title(document): document.read_text() for document in DOCUMENTS}
     assert len(snippets(texts["README.md"])) >= 3
-    assert len(snippets(texts["layers.md"])) >= 8
+    assert len(snippets(texts["docs/layers.md"])) >= 8
     assert {tool for text in texts.values() for tool, _ in commands(text)} >= {"render", "evaluate", "verify", "train"}
+
+
+def test_every_layer_is_on_its_page():
+    assert [name for name in layers.__all__ if name not in (ROOT / "docs/layers.md").read_text()] == []
 
 
 def test_a_broken_snippet_is_found_at_its_line():
@@ -87,7 +97,7 @@ def test_a_broken_snippet_is_found_at_its_line():
     assert caught.traceback[-1].lineno + 1 == 5
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_commands_are_understood_by_their_parsers(document):
     for tool, arguments in commands(document.read_text()):
         assert (ROOT / f"tools/{tool}.py").is_file()
@@ -95,7 +105,7 @@ def test_commands_are_understood_by_their_parsers(document):
         assert parser.parse_args(arguments) is not None
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_links_lead_to_files_and_headings(document):
     for target in LINK.findall(FENCE.sub("", document.read_text())):
         if target.startswith(("http://", "https://")):

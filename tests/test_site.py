@@ -3,6 +3,9 @@
 import importlib.util
 import posixpath
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,35 @@ def test_links_lead_to_the_same_files_in_the_site(page):
 )
 def test_links_are_carried_over(page, before, after):
     assert HOOKS.carried(before, page) == after
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """What the site is made of, in a folder of its own."""
+    for path in ("mkdocs.yml", "Makefile", *HOOKS.OUTSIDE):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("material") is None or shutil.which("make") is None,
+    reason="needs the extra docs, and make",
+)
+def test_the_site_is_built_and_refuses_links_that_lead_nowhere(copy):
+    command = ["make", "docs", "INSTALLED=Makefile", f"PYTHON_IN_VENV={sys.executable}"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = {path.relative_to(copy / "out/site").as_posix() for path in (copy / "out/site").rglob("*.html")}
+    pages = {page.removeprefix("docs/").replace("README.md", "index.md").replace(".md", ".html") for page in PAGES}
+    assert built == {*pages, "404.html"}
+    loaded = re.compile(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"?https?:")
+    assert [page for page in built if loaded.search((copy / "out/site" / page).read_text())] == []
+    for broken in ("[a](nowhere.md)", "[a](design.md#nowhere)", "![a](images/nowhere.png)"):
+        (copy / "docs" / "start.md").write_text(f"# Start\n\n{broken}\n")
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        assert done.returncode != 0 and "nowhere" in done.stderr
 
 
 def differs(drawn: str, kept: str) -> bool:
