@@ -12,12 +12,15 @@ import torch
 
 from raytrans import layers
 from raytrans.apps.commands import module_of
+from raytrans.rendering.renderer import Renderer
+from raytrans.training.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "scenes/README.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}| {8})(?! ).*$", re.MULTILINE)
+SWITCH = re.compile(r"^\| (?:`(model\..*)`|nothing) \|.*\| ([\d,]+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:python\S* tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
 
@@ -87,6 +90,14 @@ def test_there_are_snippets_and_commands_to_try():
 
 def test_every_layer_is_on_its_page():
     assert [name for name in layers.__all__ if name not in (ROOT / "docs/layers.md").read_text()] == []
+
+
+def test_the_table_of_switches_counts_the_parameters():
+    rows = SWITCH.findall((ROOT / "docs/training.md").read_text())
+    assert len(rows) >= 15
+    for changes, stated in rows:
+        model = Renderer(read_config(str(ROOT / "configs/small.toml"), shlex.split(changes)).model)
+        assert f"{sum(p.numel() for p in model.parameters()):,}" == stated, changes
 
 
 def test_a_broken_snippet_is_found_at_its_line():
