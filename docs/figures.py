@@ -1,6 +1,6 @@
-"""Draw the figure of docs/conventions.md with the package's own cameras and rays.
+"""Draw figures of the pages with the package's own cameras, rays and pairs.
 
-`.venv/bin/python docs/figures.py` writes docs/images/conventions.svg; a test says whether that is up to date.
+`.venv/bin/python docs/figures.py` writes them into docs/images; a test says whether they are up to date.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from raytrans import Cameras, Rays
 from raytrans.export.files import write_text
-from raytrans.geometry import look_at
+from raytrans.geometry import RayPairs, feet, look_at
 
-FILE = Path(__file__).resolve().parent / "images" / "conventions.svg"
-WIDTH, HEIGHT = 420, 320  # of one of the four panels
+FOLDER = Path(__file__).resolve().parent / "images"
+WIDTH, HEIGHT = 420, 320  # of a panel
 # colours that people with any colour vision tell apart (Okabe and Ito, 2008; Tol, 2021)
 RED, GREEN, BLUE, PINK, INK, FAINT = "#d55e00", "#009e73", "#0072b2", "#aa4499", "#222222", "#aaaaaa"
 
@@ -25,6 +25,11 @@ Show = Callable[[Tensor], Point]
 def line(a: Point, b: Point, color: str = FAINT, width: float = 1.0, dash: str = "none") -> str:
     ends = f'x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"'
     return f'<line {ends} stroke="{color}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
+
+
+def curve(points: list[Point], color: str, width: float = 2.0) -> str:
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width}"/>'
 
 
 def arrow(a: Point, b: Point, color: str) -> str:
@@ -118,7 +123,7 @@ def depth_and_distance() -> list[str]:
         top, bottom = show(bound * Z - 1.35 * Y), show(bound * Z + 0.35 * Y)
         out += [line(top, bottom, INK, 1, "2 4"), label(bottom, name, shift=(0, 16), anchor="middle")]
     bulge = [point + offset * Y + 0.35 * offset**2 * Z for offset in torch.linspace(-0.4, 0.4, 13)]
-    out += [line(show(a), show(b), INK, 3) for a, b in zip(bulge, bulge[1:], strict=False)]
+    out += [curve([show(one) for one in bulge], INK, 3)]
     out += [arrow(show(ORIGIN), show(point), PINK), arrow(show(ORIGIN), show(depth * Z), BLUE)]
     out += [line(show(depth * Z), show(point)), dot(show(point), PINK, 4), dot(show(ORIGIN), radius=4)]
     out += [label(show(ray.point(torch.tensor(1.75))), "distance", PINK, (-8, -8), "end")]
@@ -145,24 +150,86 @@ def moment() -> list[str]:
     ]
 
 
-def conventions() -> str:
-    """The figure as SVG."""
-    panels = (
-        ("Camera axes, and a ray in its section", axes_and_section),
-        ("Pixels", pixels),
-        ("Depth and distance", depth_and_distance),
-        ("Plücker coordinates (d, m)", moment),
-    )
+def pair() -> list[str]:
+    """Two rays, their anchors and the common perpendicular with its feet."""
+    x = Rays.from_points(torch.tensor([-1.0, 0.45, 0.0]).double(), torch.tensor([1.0, 0.0, 0.3]).double())
+    y = Rays.from_points(torch.tensor([0.75, -0.5, -0.65]).double(), torch.tensor([-0.55, 0.0, 0.9]).double())
+    show = seen_from([0.6, -1.5, -3.6], [0.1, 0.0, 0.2], focal=560)
+    t_x, t_y = feet(x, y)
+    foot_x, foot_y = x.point(t_x), y.point(t_y)
+    normal = torch.linalg.cross(x.direction, y.direction)
+    out = []
+    for ray, foot, name, length, color in ((x, foot_x, "x", 2.1, PINK), (y, foot_y, "y", 2.2, BLUE)):
+        out += [line(show(ray.point(torch.tensor(-0.25))), show(ray.point(torch.tensor(length))), color, 2)]
+        out += [vector(show, ray.point(torch.tensor(length - 0.4)), 0.4 * ray.direction, color, f"d_{name}", (-8, -10))]
+        out += [dot(show(ray.anchor), color, 4), dot(show(foot), color, 4)]
+        out += [label(show(ray.anchor), f"anchor of {name}", color, (4, 22), "middle")]
+        out += [label(show((ray.anchor + foot) / 2), f"t_{name}", color, (0, -9), "middle")]
+    out += [
+        line(show(foot_x), show(foot_y), INK, 1, "4 3"),
+        label(show((foot_x + 2 * foot_y) / 3), "distance", shift=(-8, 4), anchor="end"),
+    ]
+    return [*out, vector(show, foot_x, 0.4 * normal / normal.norm(), INK, "n", (8, 8))]
+
+
+def entries() -> list[str]:
+    """Size of entries E(n_out, n_in) of the kernel against the angle of two rays that pass each other."""
+    left, right, top, bottom, low, high = 60, 400, 60, 260, -4.0, 0.0
+    exponents = torch.linspace(low, high, 120).double()
+    angles = 10**exponents
+    along = torch.stack([angles.sin(), torch.zeros_like(angles), angles.cos()], -1)
+    x = Rays.from_points(ORIGIN, Z)
+    pairs = RayPairs.of(x, Rays.from_points(torch.tensor([0.3, 0.2, 0.0]).double().expand(120, 3), along))
+
+    def place(exponent: float, size: float) -> Point:
+        return left + (right - left) * (exponent - low) / (high - low), bottom + (top - bottom) * size
+
+    out = [line(place(low, 0), place(high, 0), INK), line(place(low, 0), place(low, 1), INK)]
+    for exponent, text in ((-4, "0.0001"), (-2, "0.01"), (0, "1")):
+        out += [
+            line(place(exponent, 0), place(exponent, 1)),
+            label(place(exponent, 0), text, shift=(0, 18), anchor="middle"),
+        ]
+    out += [label(place(low, size), str(size), shift=(-8, 5), anchor="end") for size in (0, 1)]
+    out += [label(((left + right) / 2, bottom), "angle of the rays in radians", shift=(0, 38), anchor="middle")]
+    shown = ((1, 1, PINK, 20, (0, 20)), (1, 0, BLUE, 56, (-58, 0)), (1, -1, RED, 72, (12, 10)))
+    for n_out, n_in, color, at, shift in shown:
+        points = [place(*one) for one in zip(exponents.tolist(), pairs.phase(n_out, n_in).abs().tolist(), strict=True)]
+        out += [curve(points, color), label(points[at], f"E({n_out}, {n_in})".replace("-", "−"), color, shift)]
+    return out
+
+
+def figure(*panels: tuple[str, Callable[[], list[str]]]) -> str:
+    """SVG of panels with their titles, two in a row."""
+    width, height = 2 * WIDTH, HEIGHT * (len(panels) // 2)
     style = 'font-family="sans-serif" font-size="14" stroke-linecap="round"'
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {2 * HEIGHT}" {style}>']
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {style}>']
     # letters have a white border, so that lines behind them do not cross them
     out += ["<style>text { paint-order: stroke; stroke: white; stroke-width: 4px; stroke-linejoin: round }</style>"]
-    out += [f'<rect width="{2 * WIDTH}" height="{2 * HEIGHT}" fill="white"/>']
+    out += [f'<rect width="{width}" height="{height}" fill="white"/>']
     for number, (title, panel) in enumerate(panels):
         out += [f'<g transform="translate({WIDTH * (number % 2)} {HEIGHT * (number // 2)})">']
         out += [label((WIDTH / 2, 24), title, anchor="middle"), *panel(), "</g>"]
     return "\n".join([*out, "</svg>", ""])
 
 
+def conventions() -> str:
+    """The figure of docs/conventions.md."""
+    return figure(
+        ("Camera axes, and a ray in its section", axes_and_section),
+        ("Pixels", pixels),
+        ("Depth and distance", depth_and_distance),
+        ("Plücker coordinates (d, m)", moment),
+    )
+
+
+def pairs() -> str:
+    """The figure of docs/mathematics.md."""
+    return figure(("Two rays and their common perpendicular", pair), ("Size of entries of the kernel", entries))
+
+
+FIGURES = {"conventions.svg": conventions, "pairs.svg": pairs}
+
 if __name__ == "__main__":
-    write_text(FILE, conventions())
+    for name, draw in FIGURES.items():
+        write_text(FOLDER / name, draw())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,11 +110,28 @@ def differs(drawn: str, kept: str) -> bool:
     return any(abs(float(a) - float(b)) > 0.15 for a, b in pairs)
 
 
-def test_the_figure_is_what_its_code_draws(monkeypatch):
-    kept = FIGURES.FILE.read_text()
-    assert not differs(FIGURES.conventions(), kept)
+@pytest.mark.parametrize("name", list(FIGURES.FIGURES))
+def test_figures_are_what_their_code_draws(name):
+    kept = (FIGURES.FOLDER / name).read_text()
+    assert not differs(FIGURES.FIGURES[name](), kept)
+    assert any(f"](images/{name})" in (ROOT / page).read_text() for page in PAGES)
+
+
+def test_a_figure_that_is_out_of_date_is_found(monkeypatch):
+    kept = FIGURES.conventions()
     monkeypatch.setattr(FIGURES, "CAMERA", FIGURES.CAMERA.rolled(0.01))
     assert differs(FIGURES.conventions(), kept)
+
+
+def test_entries_of_the_kernel_are_drawn_by_their_formula():
+    """u^|n_out - n_in| v^|n_out + n_in|, u = s/sqrt(s^2 + 0.01^2), s = sin(theta/2), v the same with the cosine."""
+    theta = 10 ** np.linspace(-4, 0, 120)
+    u, v = (s / np.sqrt(s**2 + 0.01**2) for s in (np.sin(theta / 2), np.cos(theta / 2)))
+    curves = re.findall(r'<polyline points="([^"]*)"', "".join(FIGURES.entries()))
+    for (n_out, n_in), curve in zip(((1, 1), (1, 0), (1, -1)), curves, strict=True):
+        heights = [float(point.split(",")[1]) for point in curve.split()]
+        expected = 260 - 200 * u ** abs(n_out - n_in) * v ** abs(n_out + n_in)
+        np.testing.assert_allclose(heights, expected, atol=0.1)
 
 
 def test_the_figure_has_pixel_centres_at_a_half():
