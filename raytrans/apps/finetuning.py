@@ -11,6 +11,7 @@ from raytrans.data.readers import open_scene
 from raytrans.export.files import append_json_line, write_text
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load, save_model
+from raytrans.training.claim import claimed
 from raytrans.training.config import FinetuneConfig, finetune_config
 from raytrans.training.finetuning import INTERRUPTED, LEAST, Material, Outcome, finetune
 from raytrans.training.hub import WEIGHTS
@@ -46,7 +47,8 @@ def main(arguments: Namespace, device: str) -> int:
     def keep(tuned: Renderer, step: int, psnr: float) -> None:
         save_model(out / WEIGHTS, tuned, {"step": step, "seed": config.seed, "check_psnr": psnr})
 
-    outcome = finetune(model, material, minutes, report, keep)
+    with claimed(out):
+        outcome = finetune(model, material, minutes, report, keep)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))
     return cli.INTERRUPTED if outcome.end == INTERRUPTED else 0

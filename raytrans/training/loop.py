@@ -20,6 +20,7 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import background_color
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
+from raytrans.training.claim import claimed
 from raytrans.training.config import OptimConfig, TrainConfig
 from raytrans.training.hub import WEIGHTS
 from raytrans.training.losses import sweep_loss, total_loss
@@ -121,8 +122,14 @@ def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], ev
     `evaluate(model) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
     Every random draw is a function of (seed, step), so a resumed run repeats the losses of an uninterrupted one.
     Ctrl-C leaves as KeyboardInterrupt once the state is saved, with a sentence that says how to go on. Raises
-    FloatingPointError where loss or gradient is not finite; what was saved before is kept.
+    FloatingPointError where loss or gradient is not finite; what was saved before is kept. Raises ValueError where
+    another process trains in the same folder.
     """
+    with claimed(options.out):
+        return _train(config, options, folders, evaluate, report)
+
+
+def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate, report) -> Renderer:
     optim, out, device = config.optim, options.out, torch.device(options.device)
     torch.manual_seed(config.seed)
     model = Renderer(config.model).to(device)
