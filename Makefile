@@ -41,8 +41,8 @@ docs: $(INSTALLED) ## build the site of the documentation into out/site; what le
 	NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build
 	@echo "open out/site/index.html (to search: python3 -m http.server --directory out/site)"
 
-bench: $(INSTALLED) ## measure speed and memory
-	$(PYTHON_IN_VENV) tools/benchmark.py $(ARGS)
+bench: $(INSTALLED) ## measure speed and memory, into out/benchmark.json too
+	$(PYTHON_IN_VENV) tools/benchmark.py --json out/benchmark.json $(ARGS)
 
 clean: ## remove what was made, except .venv
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

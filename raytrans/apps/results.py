@@ -108,16 +108,22 @@ def _means(captures: list[dict]) -> list[tuple]:
 
 
 def contract_table(reports: list[dict]) -> tuple[tuple[str, ...], list[tuple]]:
-    """A row for each contract, and for what is reported without a tolerance; a column for each report."""
+    """A row for each contract, and for what is reported without a tolerance; a column for each report.
+
+    Tolerances are those of an arithmetic, a column for each.
+    """
     titles = [f"{Path(r['scene']).name}, {r['dtype']}, {r['size'][1]} x {r['size'][0]}" for r in reports]
+    kinds = {r["dtype"]: r for r in reports}
     rows = []
-    for name, one in reports[0]["contracts"].items():
+    for name in reports[0]["contracts"]:
         errors = [f"{r['contracts'][name]['error']:.0e}" for r in reports]
-        rows.append((f"`{name}`", f"{one['tolerance']:.0e}", *errors))
+        tolerances = [f"{r['contracts'][name]['tolerance']:.0e}" for r in kinds.values()]
+        rows.append((f"`{name}`", *tolerances, *errors))
     for name in reports[0]["reported"]:
         errors = [r["reported"].get(name, {}).get("error") for r in reports]
-        rows.append((f"`{name}`", "reported", *("-" if e is None else f"{e:.2g}" for e in errors)))
-    return ("row", "tolerance", *titles), rows
+        reported = ["reported"] * len(kinds)
+        rows.append((f"`{name}`", *reported, *("-" if e is None else f"{e:.2g}" for e in errors)))
+    return ("row", *(f"tolerance, {kind}" for kind in kinds), *titles), rows
 
 
 def speed_table(values: dict) -> tuple[tuple[str, ...], list[tuple]]:

@@ -54,7 +54,7 @@ class Head(nn.Module):
 def same_ray(sine2_half: Tensor) -> Tensor:
     """2 log(1 + a / (s + a / 1000)): what a source gains where its ray leaves the target's by less than 0.25 degrees.
 
-    s is sin^2 of half the angle between the rays, a that of the 0.25 degrees; beyond one degree nothing is gained.
+    s is sin^2 of half the angle between the rays, a that of the 0.25 degrees; at one degree it gains 0.12.
     Source: "epipole consistency" of Buehler et al., Unstructured Lumigraph Rendering.
     """
     return SAME_RAY_POWER * torch.log1p(SAME_RAY / (sine2_half + SAME_RAY_FLOOR * SAME_RAY))

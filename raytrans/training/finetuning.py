@@ -128,10 +128,11 @@ def finetune(
     Raises ValueError where the colours of the start are not finite.
     """
     config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
-    begin, done, step, end, colors = time.monotonic(), 0.0, 0, "time is over", []
+    done, step, end, colors = 0.0, 0, "time is over", []
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     best = Best(model, material, keep)
     report(0, {"check/psnr": best.start})
+    begin = time.monotonic()
     try:
         while done < 1:
             warm = min(1, (step + 1) / (config.warmup + 1))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from raytrans.apps import cli
 from raytrans.apps import train as train_app
 from raytrans.data.generate import generated_scene
+from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
@@ -69,6 +70,20 @@ def test_weights_that_did_not_rise_are_the_start_and_it_is_said(tmp_path, weight
     assert same(tmp_path / "out/model.safetensors", weights)
     assert "no weights were better on the check views" in caplog.messages[-1]
     assert "holds the start" in caplog.messages[-1]
+
+
+def test_views_that_are_held_out_change_nothing(tmp_path, weights):
+    scene = capture(tmp_path / "scene")
+    held = open_scene(scene).split("holdout")
+    assert run(scene, tmp_path / "a", weights, "steps=3", "learning_rate=0.01") == 0
+    for i in held:
+        write_png(scene / f"{i}.png", torch.rand(12, 12, 3))
+    assert run(scene, tmp_path / "b", weights, "steps=3", "learning_rate=0.01") == 0
+    assert held and same(tmp_path / "a/model.safetensors", tmp_path / "b/model.safetensors")
+    assert not same(tmp_path / "a/model.safetensors", weights)
+    write_png(scene / "2.png", torch.rand(12, 12, 3))
+    assert run(scene, tmp_path / "c", weights, "steps=3", "learning_rate=0.01") == 0
+    assert not same(tmp_path / "a/model.safetensors", tmp_path / "c/model.safetensors")
 
 
 def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(tmp_path, weights, capsys):

@@ -35,6 +35,13 @@ def files(tmp_path):
             "dtype": "float64",
             "size": [72, 96],
         },
+        "photographs": {
+            "contracts": {"world_motion": {"error": 5e-6, "tolerance": 1e-3, "passed": True}},
+            "reported": {},
+            "scene": "data/fox",
+            "dtype": "float32",
+            "size": [57, 32],
+        },
         "speed": {
             "machine": {"threads": 1},
             "speed": {
@@ -49,7 +56,7 @@ def files(tmp_path):
 
 
 def command(files, *more):
-    names = ["--quality", "generated", "real", "--contracts", "contracts", "--speed", "speed"]
+    names = ["--quality", "generated", "real", "--contracts", "contracts", "photographs", "--speed", "speed"]
     return [n if n.startswith("--") else str(files / f"{n}.json") for n in names] + list(more)
 
 
@@ -62,9 +69,9 @@ def test_every_number_is_in_the_page(files):
         "|  | plane sweep | 12.50 | 0.125 |  |  |  |  |",
         "| mean of 2 captures | raytrans | **21.00** | 0.200 |  |  |  |  |",
         "|  | best of the three in each | 18.00 |  |  |  |  |  |",  # (15 + 21) / 2
-        "| row | tolerance | generated, float64, 96 x 72 |",
-        "| `world_motion` | 1e-04 | 2e-07 |",
-        "| `mirror` | reported | 0.42 |",
+        "| row | tolerance, float64 | tolerance, float32 | generated, float64, 96 x 72 | fox, float32, 32 x 57 |",
+        "| `world_motion` | 1e-04 | 1e-03 | 2e-07 | 5e-06 |",
+        "| `mirror` | reported | reported | 0.42 | - |",
         "| rendering | 5123 | 3.2 | 529 MB |",
         "Weights with SHA-256 abcdef012345.",
     ):

@@ -107,6 +107,15 @@ def test_an_absurd_learning_rate_leaves_the_start(data, rate):
     assert step == 0 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
 
 
+def test_what_is_kept_only_ever_rises_where_training_does_harm(data):
+    material = Material(data, finetune_config([*SETTINGS, "steps=6", "checks=6", "average=0", "learning_rate=0.05"]))
+    lines, kept, model = [], [], raytrans.load()
+    outcome = finetune(model, material, 60, lambda step, values: lines.append(values["check/psnr"]), keeping(kept))
+    assert len(lines) == 7 and min(lines[1:]) < lines[0] - 1  # it did harm, in finite numbers
+    rises = [k for k, value in enumerate(lines) if value > max(lines[:k], default=-math.inf)]
+    assert [step for step, _ in kept] == rises and outcome.best == max(lines) and outcome.step == rises[-1]
+
+
 def test_time_ends_it(data):
     material = Material(data, finetune_config([*SETTINGS, "sources=2"]))
     outcome = finetune(raytrans.load(), material, 1e-6, lambda step, values: None, keeping([]))

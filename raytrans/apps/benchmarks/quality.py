@@ -38,7 +38,8 @@ def _scene(settings: Settings, seed: int, kind: str) -> tuple[GeneratedScene, Vi
 
 def _renderings(settings: Settings) -> dict:
     model = load(settings.checkpoint)
-    own, found, between = model.config, {n: [] for n in settings.sizes.quality_samples}, []
+    own, between = model.config, []
+    found = {n: [] for n in sorted({*settings.sizes.quality_samples, own.fine})}
     scenes = [(kind, FIRST_SEED + i) for kind in KINDS for i in range(settings.sizes.scenes)]
     for kind, seed in scenes:
         scene, views, camera = _scene(settings, seed, kind)
