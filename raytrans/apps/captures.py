@@ -6,6 +6,7 @@ from functools import lru_cache
 from torch import Tensor
 
 from raytrans.data.images import bounded_size, resize_nearest
+from raytrans.data.parallax import farthest_apart
 from raytrans.data.scene import Scene
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -20,10 +21,13 @@ def evenly_spaced(count: int, wanted: int | None) -> list[int]:
 
 
 class Capture:
-    """A scene at `max_size` with `count` source views for every rendering, never one that is held out."""
+    """A scene at `max_size` with `count` source views for every rendering, never one that is held out.
 
-    def __init__(self, scene: Scene, count: int, max_size: int):
-        self.scene, self.count, self.max_size = scene, count, max_size
+    They are the nearest ones; with `spread` the two nearest, and those that lie farthest apart in the whole capture.
+    """
+
+    def __init__(self, scene: Scene, count: int, max_size: int, spread: bool = False):
+        self.scene, self.count, self.max_size, self.spread = scene, count, max_size, spread
         self.load = lru_cache(KEPT_IMAGES)(self._load)
 
     def _load(self, index: int) -> Views:
@@ -52,7 +56,7 @@ class Capture:
         return None if mask is None else resize_nearest(mask, camera.height, camera.width)
 
     def sources(self, camera: Cameras, own: int | None = None) -> list[int]:
-        """Indices of the training views nearest to `camera`, in order of index, without the view `own` itself."""
+        """Indices of the training views that render `camera`, in order of index, without the view `own` itself."""
         usable = set(self.scene.split("train")) - {own}
         if not usable:
             of = "" if own is None else f" view {own}"
@@ -61,7 +65,9 @@ class Capture:
             wayout = "; open the folder of the scene, not the file of one split" if held == len(self.scene) else ""
             raise ValueError(f"{self.scene.path}: no view is left to render{of} from ({counts}){wayout}")
         exclude = [i for i in range(len(self.scene)) if i not in usable]
-        return sorted(self.scene.nearest(camera, self.count, exclude=exclude))
+        wanted = len(usable) if self.spread else self.count
+        order = self.scene.nearest(camera, wanted, exclude=exclude)
+        return sorted(farthest_apart(self.scene.cameras, order, self.count) if self.spread else order)
 
     def views(self, indices: Sequence[int]) -> Views:
         """Source views at the working size."""

@@ -131,6 +131,8 @@ def parser() -> ArgumentParser:
     out.add_argument("--views", type=cli.positive_int, metavar="N", help=text)
     cli.add_checkpoint_argument(out)
     cli.add_source_arguments(out, max_size=200)
+    text = "take the sources from all over a capture, not the nearest: for depth from a clip whose neighbouring frames "
+    out.add_argument("--spread", action="store_true", help=text + "have hardly a baseline")
     text = "also write a picture of every held-out view: target, rendering, depth"
     out.add_argument("--contact-sheet", type=cli.output_file, metavar="FILE.png", help=text)
     out.add_argument("--seed", type=cli.seed, default=0, help="of the random frames and rolls (default: 0)")
@@ -149,7 +151,7 @@ def main(arguments: Namespace) -> int:
     model = cli.load_model(arguments)
     results, triples = [], []
     for name, scene in captures.items():
-        capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size)
+        capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.spread)
         cases = set_cases(name) if capture is None else scene_cases(capture, arguments.views)
         results += evaluated(model, name, cases, arguments, triples)
     cli.say(report(results))
@@ -166,6 +168,7 @@ def main(arguments: Namespace) -> int:
         "versions": cli.versions(),
         "sources": arguments.sources,
         "max_size": arguments.max_size,
+        "spread": arguments.spread,
     }
     cli.write_report(arguments.json, values)
     if arguments.contact_sheet is not None:

@@ -10,6 +10,7 @@ import torch
 import raytrans
 from raytrans.apps import cli
 from raytrans.apps import evaluate as app
+from raytrans.apps.captures import Capture
 from raytrans.apps.evaluate import PROTOCOLS, Case, Scores
 from raytrans.data.generate import generated_scene
 from raytrans.data.generate import scene as scene_module
@@ -72,6 +73,18 @@ def test_numbers_table_and_sheet(place, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("nearest", "mean", "sweep", "model", "margin", "I/roll"))
     assert read_image(sheet).shape[0] <= app.SHEET_HEIGHT + app.SHEET_GAP
+
+
+def test_sources_from_all_over_a_capture_by_a_loop(place):
+    scene = raytrans.open_scene(place / "scene")
+    near, spread = (Capture(scene, 4, 16, spread).sources(scene.cameras[0], 0) for spread in (False, True))
+    usable, centers = scene.split("train"), scene.cameras.centers.numpy()
+    first = scene.nearest(scene.cameras[0], len(usable), exclude=scene.split("holdout"))[:2]
+    chosen = list(first)
+    while len(chosen) < 4:
+        others = [i for i in usable if i not in chosen]
+        chosen.append(max(others, key=lambda i: min(np.linalg.norm(centers[i] - centers[k]) for k in chosen)))
+    assert spread == sorted(chosen) != near and set(first) <= set(near)
 
 
 def test_some_of_the_held_out_views(place, tmp_path):

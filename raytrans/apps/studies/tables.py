@@ -109,7 +109,7 @@ def comparisons(scores: Scores, arms: list[str], reference: str, quality: str = 
 
 
 def mean_table(scores: Scores, arms: list[str], quality: str, digits: int) -> Table:
-    """A row for each set and arm, a column for each protocol: mean over scenes and seeds."""
+    """A row for each set and arm, a column for each protocol: means over scenes and seeds, of what was measured."""
     found = groups(scores)
     protocols = list(dict.fromkeys(group[-1] for group in found))
     rows = []
@@ -117,7 +117,8 @@ def mean_table(scores: Scores, arms: list[str], quality: str, digits: int) -> Ta
         for arm in arms:
             values = [matrix(scores, (arm,), (*place, protocol), quality)[0] for protocol in protocols]
             shown = [f"{v.mean():.{digits}f}" if v.size else "-" for v in values]
-            rows.append((*map(str, place), arm, str(max(len(v) for v in values)), *shown))
+            if scenes := max(len(v) for v in values):
+                rows.append((*map(str, place), arm, str(scenes), *shown))
     return ("set", "pixels", "sources", "arm", "scenes", *protocols), rows
 
 

@@ -93,7 +93,7 @@ def test_a_scene_is_the_mean_of_the_views_that_both_arms_have():
 
 def test_tables_in_markdown():
     scores = {("a", 0): rows({"1": 20.0}) + rows({"1": 18.0}, "I/SE3"), ("b", 0): rows({"1": 20.25})}
-    text = pages.markdown(*tables.mean_table(scores, ["a", "b"], "psnr", 2)).splitlines()
+    text = pages.markdown(*tables.mean_table(scores, ["a", "b", "never measured"], "psnr", 2)).splitlines()
     assert text[0] == "| set | pixels | sources | arm | scenes | I/I | I/SE3 |"
     assert text[2:] == ["| easy | 64 | 6 | a | 1 | 20.00 | 18.00 |", "| easy | 64 | 6 | b | 1 | 20.25 | - |"]
     compared = pages.markdown(*tables.comparison_table(tables.comparisons(scores, ["a", "b"], "a")))
