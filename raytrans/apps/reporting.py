@@ -1,15 +1,21 @@
-"""What the pages of render and evaluate show: a few pictures between the worst and the best."""
+"""Pages of commands: which pictures they show, between the worst and the best, and where they are written."""
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
+from raytrans.apps import cli
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.outputs import PAGE
+from raytrans.export.files import read_json_lines
 from raytrans.geometry.cameras import Cameras
 from raytrans.reports.page import Page
 from raytrans.reports.pictures import Shown
 from raytrans.reports.rendering import PixelPictures, rendering_page
+from raytrans.reports.training import training_page
+from raytrans.training.loop import LOG
 
 PICTURES = 6
 
@@ -36,6 +42,13 @@ def page_of_rendering(
     number = values["pixel"]["picture"]
     sources = capture.views(rows[number]["sources"])
     return rendering_page(values, shown, PixelPictures(_color(frames[number]), cameras[number], sources))
+
+
+def write_training_page(arguments: Namespace, what: str, facts: Mapping[str, object]) -> None:
+    """The page of a run beside its log, unless `--no-report` leaves it out."""
+    out, title = arguments.out, f"{what}: {arguments.out.resolve().name}"
+    file = None if arguments.no_report else out / PAGE
+    cli.write_page(file, lambda: training_page(title, facts, read_json_lines(out / LOG)))
 
 
 def _color(frame: np.ndarray) -> torch.Tensor:

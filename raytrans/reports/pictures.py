@@ -38,9 +38,7 @@ def show_pictures(page: Page, shown: Sequence[Shown], units: str = UNITS) -> Non
     near, far = depth_range([known for one in shown for known in (one.depth, one.true_depth) if known is not None])
     errors = [one.error().flatten() for one in shown if one.target is not None]
     high = max(LEAST_ERROR, torch.cat(errors).double().quantile(0.99).item()) if errors else LEAST_ERROR
-    scales = [
-        ("black: more than half of the ray meets nothing, or its distance is a guess", depth_scale(near, far, units))
-    ]
+    scales = [("black: unknown", depth_scale(near, far, units))]
     scales = scales if near is not None else []
     scales += [("brighter: farther off; whatever is beyond the end looks like it", error_scale(high))] if errors else []
     page.images(scales)

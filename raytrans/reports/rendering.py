@@ -44,7 +44,8 @@ def rendering_page(values: Mapping, shown: Sequence[Shown], pixel: PixelPictures
     )
     page.heading("Pictures")
     ordered = ", from the worst to the best" if values["psnr"] is not None else ""
-    page.paragraph(f"{len(shown)} of {len(values['views'])}{ordered}.")
+    text = "Depth is unknown where less than half of a ray meets a surface, or where its distance is a guess."
+    page.paragraph(f"{len(shown)} of {len(values['views'])}{ordered}. {text}")
     show_pictures(page, shown)
     page.heading("Numbers")
     known = [name for name in MEANS if values[name] is not None]
