@@ -17,6 +17,8 @@ LONGEST = 28  # characters of a name
 SHORTEST = 3  # the least value of a logarithmic axis over where it begins
 REASONABLE = 1e9  # greater values are drawn as far as the axis goes
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -28,7 +30,7 @@ class Plot:
 
     title: str
     x_label: str
-    parts: Sequence[tuple[Sequence[float], Sequence[float]] | None]
+    parts: Sequence[tuple[Values, Values] | None]
     log_x: bool = False
     log_y: bool = False
     style: str = "line"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raytrans.reports.charts import Plot, plots
+from raytrans.reports.charts import COLUMNS, Plot, plots
 
 QUANTITIES = {
     "color": "colour loss",
@@ -32,7 +32,7 @@ def series(lines: Sequence[Mapping[str, float | None]]) -> Series:
     return found
 
 
-def curves(runs: Mapping[str, Series]) -> np.ndarray:
+def curves(runs: Mapping[str, Series], columns: int = COLUMNS) -> np.ndarray:
     """A picture (H, W, 3) of runs by name, uint8: losses on logarithmic axes, the rest on linear ones.
 
     Raises ValueError where no run has a quantity to draw.
@@ -44,4 +44,4 @@ def curves(runs: Mapping[str, Series]) -> np.ndarray:
         panels.append(Plot(title, "step", parts, log_y="loss" in title and positive))
     if not panels:
         raise ValueError(f"runs: expected one of {', '.join(QUANTITIES)} in a log, got none")
-    return plots(panels, tuple(runs) if len(runs) > 1 else ())
+    return plots(panels, tuple(runs) if len(runs) > 1 else (), columns)

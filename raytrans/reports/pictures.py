@@ -37,9 +37,8 @@ def show_pictures(page: Page, shown: Sequence[Shown], units: str = UNITS) -> Non
     """A row for each: target, rendering, error and depth, as far as they are known; scales that hold for all."""
     near, far = depth_range([known for one in shown for known in (one.depth, one.true_depth) if known is not None])
     errors = [one.error().flatten() for one in shown if one.target is not None]
-    high = max(LEAST_ERROR, torch.cat(errors).double().quantile(0.99).item()) if errors else LEAST_ERROR
-    scales = [("black: unknown", depth_scale(near, far, units))]
-    scales = scales if near is not None else []
+    high = max(LEAST_ERROR, float(np.quantile(torch.cat(errors).numpy(), 0.99))) if errors else LEAST_ERROR
+    scales = [("black: unknown", depth_scale(near, far, units))] if near is not None else []
     scales += [("brighter: farther off; whatever is beyond the end looks like it", error_scale(high))] if errors else []
     page.images(scales)
     for one in shown:

@@ -76,14 +76,8 @@ def show_pixel(page: Page, values: Mapping, pictures: PixelPictures) -> None:
         "source gives the share below it."
     )
     page.images([_source(values, row, pictures, j) for j, row in enumerate(sources)], THUMBNAIL)
-    page.images(
-        [
-            (
-                "weights along the ray, left, and shares of the sources by their view",
-                plots(pixel_plots(values), columns=3),
-            )
-        ]
-    )
+    if panels := pixel_plots(values):
+        page.images([("weights along the ray, and shares of the sources by their place", plots(panels, columns=3))])
     page.images([("means over the ray, by the weights of its samples", bars(source_bars(sources)))])
     header = ("view", "angle, degrees", f"distance, {UNITS}", "share of the colour", "attention", "sees the ray")
     names = ("view", "angle", "distance", "share", "attention", "fade")
@@ -110,17 +104,19 @@ def show_rolls(page: Page, values: Mapping) -> None:
 
 
 def pixel_plots(values: Mapping) -> list[Plot]:
-    """Weight of the samples by distance, and share of the sources by angle and by distance."""
+    """Weight of the samples by distance, and share of the sources by angle and by distance; none without lengths."""
     finite = [(d, w) for d, w in zip(values["distances"], values["weights"], strict=True) if d is not None]
-    part = tuple(zip(*finite, strict=True))
-    wide = bool(finite) and finite[-1][0] > WIDE * finite[0][0]
-    panels = [Plot("weight", f"distance, {UNITS}", [part], wide, style="stems", x_zero=False, y_zero=True)]
     sources = [row for row in values["sources"] if row["angle"] is not None]
+    if not finite or not sources:
+        return []
+    wide = finite[-1][0] > WIDE * finite[0][0]
+    part = tuple(zip(*finite, strict=True))
+    panels = [Plot("weight", f"distance, {UNITS}", [part], wide, style="stems", x_zero=False, y_zero=True)]
+    labels = [str(row["view"]) for row in sources]
     for name, label in (("angle", "angle, degrees"), ("distance", f"source to point, {UNITS}")):
         part = [row[name] for row in sources], [row["share"] for row in sources]
-        labels = [str(row["view"]) for row in sources]
         panels.append(Plot("share of the colour", label, [part], style="dots", y_zero=True, labels=labels))
-    return panels if finite and sources else panels[: bool(finite)]
+    return panels
 
 
 def source_bars(sources: Sequence[Mapping]) -> Bars:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from raytrans.reports.curves import QUANTITIES, curves, series
 from raytrans.reports.page import Page
 
+ACROSS = 3  # panels beside each other that a page holds at full size
+
 
 def training_page(title: str, facts: Mapping[str, object], lines: Sequence[Mapping[str, float | None]]) -> Page:
     """The page about a run: facts as they are, and what the lines of its log say."""
@@ -15,7 +17,7 @@ def training_page(title: str, facts: Mapping[str, object], lines: Sequence[Mappi
         page.paragraph("Nothing is logged yet.")
         return page
     page.paragraph("Losses are drawn on logarithmic axes; many steps are averaged into one point.")
-    page.images([("means over equal parts of the log", curves({"run": series(lines)}))])
+    page.images([("means over equal parts of the log", curves({"run": series(lines)}, ACROSS))])
     rows = []
     for name, label in QUANTITIES.items():
         known = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
