@@ -144,14 +144,14 @@ def write_png(path: str | Path, image: Tensor | np.ndarray, bits: int = 8) -> No
     write_bytes(path, png_bytes(image, bits))
 
 
-def png_bytes(image: Tensor | np.ndarray, bits: int = 8) -> bytes:
-    """An image as the content of a PNG file, as `write_png` has it."""
+def png_bytes(image: Tensor | np.ndarray, bits: int = 8, compression: int = 9) -> bytes:
+    """An image as the content of a PNG file, as `write_png` has it; compression from 0, fast, to 9, small."""
     import cv2
 
     pixels = _quantised(image, bits)
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
-    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, compression])
     if not done:
         raise OSError("the image could not be encoded as PNG")
     return content.tobytes()

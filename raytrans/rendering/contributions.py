@@ -1,5 +1,6 @@
 """Which sources and which samples made the colour of one pixel: what the renderer computes anyway, handed out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,7 @@ def contributions(
     model: Renderer,
     views: Views,
     camera: Cameras,
-    pixel: Float[Tensor, "2"],
+    pixel: Sequence[float] | Tensor,
     encoded: EncodedViews | None = None,
     precision: str = "float32",
 ) -> Contributions:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raytrans.export.files import png_bytes, write_text, write_video
 
+COMPRESSION = 6  # of pictures: hardly larger than the smallest, in a sixth of the time
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -59,7 +60,7 @@ class Page:
         figures = []
         for caption, image in pictures:
             size = width or image.shape[1]
-            source = _uri("image/png", png_bytes(image))
+            source = _uri("image/png", png_bytes(image, compression=COMPRESSION))
             figures.append(_figure(f'<img src="{source}" width="{size}" alt="{escape(caption)}">', caption))
         self._parts.append("\n".join(['<div class="row">', *figures, "</div>"]))
 

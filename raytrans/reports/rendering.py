@@ -70,7 +70,7 @@ def show_pixel(page: Page, values: Mapping, pictures: PixelPictures) -> None:
         f"z-depth {_number(values['depth'])}, along the ray {_number(values['distance'])}, spread "
         f"{_number(values['spread'])} {UNITS}; opacity {values['opacity']:.3f}."
     )
-    page.images([("the pixel in the rendering", ringed(pictures.color, (x + 0.5, y + 0.5)))], SHOWN)
+    page.images([("the pixel in the rendering", ringed(pictures.color, (x + 0.5, y + 0.5), width=SHOWN))], SHOWN)
     page.paragraph(
         "Its ray in the sources: the line is where it passes, the ring the point that it meets. Of the colour each "
         "source gives the share below it."
@@ -133,12 +133,12 @@ def roll_bars(values: Mapping) -> Bars:
     return Bars("relative change", names, {"change": [row["change"] for row in rows]}, True, limits, "tolerance")
 
 
-def ringed(image: Tensor, place: Sequence[float], path: np.ndarray | None = None) -> np.ndarray:
-    """A picture, enlarged if it is small, with a ring around a place (x, y) and a path (n, 2) through it."""
+def ringed(image: Tensor, place: Sequence[float], path: np.ndarray | None = None, width: int = THUMBNAIL) -> np.ndarray:
+    """A picture, enlarged to about `width` if it is small, with a ring around a place (x, y) and a path (n, 2)."""
     import cv2
 
     pixels = reduced(image.clamp(0, 1))
-    factor = max(1, -(-2 * THUMBNAIL // pixels.shape[1]))
+    factor = max(1, round(width / pixels.shape[1]))
     scale = factor * pixels.shape[1] / image.shape[1]
     large = np.repeat(np.repeat(pixels, factor, 0), factor, 1).copy()
     if path is not None and len(path) > 1:
