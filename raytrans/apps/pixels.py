@@ -18,6 +18,7 @@ from raytrans.rendering.sources import EncodedViews
 from raytrans.rendering.synthesis import render
 
 ROLLS = (30, 90, 135, 180, 250)  # degrees
+BLACK = 1 / 255  # darker colours are compared as if they were this bright
 SURE = 0.9  # of the best confidence in a picture
 
 
@@ -43,7 +44,7 @@ def explained(
 
     sources: for each of `indices`, the angle in degrees and the distance at which it sees the point of the pixel, where
     that is in its image, and its mean share, attention and fade along the ray. rolls: colour and depth of the same ray
-    from the camera rolled, and the largest relative change of the two.
+    from the camera rolled, and the largest relative change of the two; tolerance: of that, in float32.
     """
     place = torch.tensor(pixel, dtype=torch.float64) + 0.5
     found = contributions(model, views, camera, place, encoded, precision)
@@ -59,7 +60,7 @@ def explained(
         "weights": found.weight.tolist(),
         "sources": source_rows(found, views.cameras, indices, camera, place),
         "rolls": roll_rows(model, encoded, camera, place, out, precision),
-        "tolerance": TOLERANCES["target_roll"][torch.float32],
+        "tolerance": TOLERANCES["target_roll"][torch.float32] if precision == "float32" else None,
     }
 
 
@@ -95,8 +96,8 @@ def roll_rows(
     for degrees in ROLLS:
         rolled = render(model, encoded, single_pixel(camera, place, math.radians(degrees)), precision)
         rolled = rolled.map(lambda value: value[0, 0].cpu())
-        change = [((rolled.color - out.color).abs().max() / out.color.abs().max()).item()]
-        if out.depth.isfinite():
+        change = [((rolled.color - out.color).abs().max() / out.color.abs().max().clamp_min(BLACK)).item()]
+        if out.depth.isfinite() and rolled.depth.isfinite():
             change.append(((rolled.depth - out.depth).abs() / out.depth).item())
         row = {"degrees": degrees, "color": rolled.color.tolist(), "depth": _known(rolled.depth)}
         rows.append(row | {"change": max(change)})

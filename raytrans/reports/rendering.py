@@ -128,9 +128,16 @@ def source_bars(sources: Sequence[Mapping]) -> Bars:
 def roll_bars(values: Mapping) -> Bars:
     """Change of the answer for every roll beside the tolerance."""
     rows = values["rolls"]
-    limits = [values["tolerance"]] * len(rows)
+    limit, limits = values["tolerance"], [values["tolerance"]] * len(rows)
     names = [f"{row['degrees']:g} degrees" for row in rows]
-    return Bars("relative change", names, {"change": [row["change"] for row in rows]}, True, limits, "tolerance")
+    return Bars(
+        "relative change",
+        names,
+        {"change": [row["change"] for row in rows]},
+        True,
+        limits,
+        "tolerance" if limit else "",
+    )
 
 
 def ringed(image: Tensor, place: Sequence[float], path: np.ndarray | None = None, width: int = THUMBNAIL) -> np.ndarray:

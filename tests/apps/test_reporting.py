@@ -170,6 +170,40 @@ def test_a_path_has_a_page_without_truth(place, tmp_path, read_html):
     assert reader.lacks_nothing() and not any("target" in text for text in reader.of("figcaption"))
 
 
+@pytest.mark.parametrize("more", [("--precision", "bfloat16"), ("--sources", "1")])
+def test_other_arithmetic_and_a_single_source_have_a_page_too(place, tmp_path, capsys, more):
+    assert run(render_app, place, "--out", tmp_path, "--max-size", "12", *more) == 0
+    assert (tmp_path / "report.html").is_file() and "the report" not in capsys.readouterr().out
+    pixel = json.loads((tmp_path / "summary.json").read_text())["pixel"]
+    assert sum(row["share"] for row in pixel["sources"]) == pytest.approx(1, abs=0.02)
+    assert (pixel["tolerance"] is None) == ("bfloat16" in more)
+
+
+def test_cameras_at_one_place_have_a_page_without_lengths(place, tmp_path, capsys):
+    meta = json.loads((place / NAME / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] = 0.0
+        del frame["depth_file_path"]
+        frame["file_path"] = str(place / NAME / frame["file_path"])
+    (tmp_path / "turning").mkdir()
+    (tmp_path / "turning/transforms.json").write_text(json.dumps(meta))
+    words = [
+        tmp_path / "turning",
+        "--checkpoint",
+        place / "tiny.safetensors",
+        "--out",
+        tmp_path / "out",
+        "--sources",
+        3,
+    ]
+    words = [str(word) for word in [*words, "--max-size", 12]]
+    assert cli.run(render_app.main, render_app.parser(), words) == 0
+    pixel = json.loads((tmp_path / "out/summary.json").read_text())["pixel"]
+    assert pixel["depth"] is None and all(row["distance"] is None for row in pixel["sources"])
+    assert (tmp_path / "out/report.html").is_file() and "the report" not in capsys.readouterr().out
+
+
 def test_evaluate_writes_a_page_of_every_scene(place, tmp_path, read_html):
     file, numbers = tmp_path / "new/page.html", tmp_path / "numbers.json"
     assert run(evaluate_app, place, "--report", file, "--json", numbers, "--protocol", "I/I", "I/roll") == 0
