@@ -42,9 +42,10 @@ class Canvas:
         self._draw.circle((FINER * place[0], FINER * place[1]), FINER * radius, color)
 
     def box(self, first: Place, second: Place, color: Color) -> None:
-        """A filled box between its top left and bottom right corner."""
-        (left, top), (right, bottom) = first, second
-        self._draw.rectangle((FINER * left, FINER * top, FINER * right - 1, FINER * bottom - 1), color)
+        """A filled box between its top left and bottom right corner; nothing where it is thinner than can be seen."""
+        left, top, right, bottom = (round(FINER * value) for value in (*first, *second))
+        if right > left and bottom > top:
+            self._draw.rectangle((left, top, right - 1, bottom - 1), color)
 
     def text(self, place: Place, text: str, anchor: str = "lm", color: Color = INK) -> None:
         """Text at a place; the anchor as Pillow has it."""

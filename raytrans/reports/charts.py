@@ -154,8 +154,7 @@ def _bar_row(canvas: Canvas, axis: Axis, row: Sequence[float | None], limit: flo
         if value is None:
             continue
         end = axis.place(value)
-        if end > axis.start:
-            canvas.box((axis.start, top + 1), (end, top + BAR - 1), color_number(index))
+        canvas.box((axis.start, top + 1), (end, top + BAR - 1), color_number(index))
         canvas.text((end + 5, top + BAR / 2), f"{value:.3g}")
         top += BAR
     if limit is not None:

@@ -37,15 +37,16 @@ class PixelPictures:
 def rendering_page(values: Mapping, shown: Sequence[Shown], pixel: PixelPictures) -> Page:
     """The page about the numbers of `summary.json`, with some of the renderings."""
     page = Page(f"Rendering of {values['scene']}")
+    count = len(values["views"])
     page.paragraph(
-        f"{len(values['views'])} pictures by weights {values['checkpoint']} ({values['checkpoint_hash'][:12]}), "
+        f"{count} picture{'s'[: count > 1]} by weights {values['checkpoint']} ({values['checkpoint_hash'][:12]}), "
         f"{values['rays_per_second']:.0f} rays per CPU-second, {values['peak_memory_bytes'] / 1e6:.0f} MB, "
         f"{values['seconds']:.0f} seconds in all."
     )
     page.heading("Pictures")
     ordered = ", from the worst to the best" if values["psnr"] is not None else ""
     text = "Depth is unknown where less than half of a ray meets a surface, or where its distance is a guess."
-    page.paragraph(f"{len(shown)} of {len(values['views'])}{ordered}. {text}")
+    page.paragraph(f"{len(shown)} of {count}{ordered}. {text}")
     show_pictures(page, shown)
     page.heading("Numbers")
     known = [name for name in MEANS if values[name] is not None]

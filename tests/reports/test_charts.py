@@ -106,6 +106,12 @@ def test_an_error_without_bound_ends_with_the_axis():
     assert bars(Bars("error", ["x"], {"broken": [1e30]}, True)).shape[1] == BAR_WIDTH
 
 
+@pytest.mark.parametrize("least", [1e-12, 1e-4, 5e-4, 1e-3, 2e-3])
+def test_bars_may_be_thinner_than_a_pixel(least):
+    found = ends(bars(Bars("share", ["x", "y"], {"a": [1.0, least]})), COLORS[0])
+    assert len(found) in (1, 2)
+
+
 def test_long_names_are_cut():
     one, two = (bars(Bars("error", ["view " + "x" * n], {"a": [1.0]})) for n in (40, 400))
     np.testing.assert_array_equal(one, two)
