@@ -4,6 +4,7 @@ import json
 import os
 import random
 from functools import lru_cache
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,52 @@ evaluate_scenes = 1
 evaluate_every = 100
 checkpoint_every = 1
 """
+
+
+VOID = {"meta", "img"}
+
+
+class PageReader(HTMLParser):
+    """What a browser would find: (tag, attributes), the text of each tag, every source; fails on crossed tags."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.tags, self.texts, self.sources = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+            self.texts.append((tag, dict(attrs).get("class"), ""))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == self.texts[-1][0]:
+            tag, kind, text = self.texts[-1]
+            self.texts[-1] = (tag, kind, text + data)
+
+    def of(self, tag):
+        return [text for name, _, text in self.texts if name == tag]
+
+    def numbers(self):
+        """Text of the cells that hold numbers."""
+        return [text for tag, kind, text in self.texts if (tag, kind) == ("td", "number")]
+
+    def lacks_nothing(self):
+        """Whether nothing is loaded from elsewhere, and nothing runs."""
+        return "script" not in self.tags and all(source.startswith("data:") for source in self.sources)
+
+
+@pytest.fixture(scope="session")
+def read_html():
+    """Reads a page as a browser would, from its text."""
+    return PageReader
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ import raytrans
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
+from raytrans.reports.page import Page
 from raytrans.training import hub
 from raytrans.training.checkpoint import RELEASED, load
 
@@ -100,6 +101,13 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return value
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 0, as an argparse type."""
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def seed(text: str) -> int:
@@ -220,6 +228,29 @@ def write_report(path: Path | None, values: object) -> None:
     """Write the numbers of a run where `--json` said, if it did."""
     if path is not None:
         write_json(path, values)
+
+
+def add_page_argument(parser: ArgumentParser) -> None:
+    """`--report FILE.html`: where to write the page for people."""
+    text = "write a page with pictures and charts to this file, which needs no other"
+    parser.add_argument("--report", type=output_file, metavar="FILE.html", help=text)
+
+
+def add_no_page_argument(parser: ArgumentParser) -> None:
+    """`--no-report`: without the page for people."""
+    parser.add_argument("--no-report", action="store_true", help="leave report.html out")
+
+
+def write_page(path: Path | None, make: Callable[[], Page]) -> None:
+    """Write the page that `make` gives, if there is a path; what goes wrong is one warning, since results are safe."""
+    if path is None:
+        return
+    try:
+        make().save(path)
+    except Exception as error:
+        warn([f"the report {path} could not be written: {type(error).__name__}: {error}"])
+    else:
+        say(f"report: {path}")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.reporting import chosen
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
@@ -25,6 +26,9 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews
 from raytrans.rendering.synthesis import encode, render
+from raytrans.reports.evaluation import evaluation_page
+from raytrans.reports.page import Page
+from raytrans.reports.pictures import Shown
 from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
 from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, depth_metrics, psnr, ssim
 
@@ -36,6 +40,7 @@ SETS = {
     for name in TEST_SETS
 }
 CLOSE = 0.03  # relative depth error
+PICTURES = 3  # of a scene in the report
 SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
 
 
@@ -136,6 +141,7 @@ def parser() -> ArgumentParser:
     text = "also write a picture of every held-out view: target, rendering, depth"
     out.add_argument("--contact-sheet", type=cli.output_file, metavar="FILE.png", help=text)
     out.add_argument("--seed", type=cli.seed, default=0, help="of the random frames and rolls (default: 0)")
+    cli.add_page_argument(out)
     cli.add_json_argument(out)
     return out
 
@@ -148,12 +154,14 @@ def main(arguments: Namespace) -> int:
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
     outputs.check_file("--json", arguments.json, files)
     outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
+    outputs.check_file("--report", arguments.report, files)
     model = cli.load_model(arguments)
-    results, triples = [], []
+    results, shown = [], {}
     for name, scene in captures.items():
         capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.spread)
         cases = set_cases(name) if capture is None else scene_cases(capture, arguments.views)
-        results += evaluated(model, name, cases, arguments, triples)
+        shown[name] = []
+        results += evaluated(model, name, cases, arguments, shown[name])
     cli.say(report(results))
     if any(one[method]["depth_metrics"] for one in results for method in METHODS):
         cli.say("\n" + depth_report(results))
@@ -172,8 +180,9 @@ def main(arguments: Namespace) -> int:
     }
     cli.write_report(arguments.json, values)
     if arguments.contact_sheet is not None:
-        write_png(arguments.contact_sheet, contact_sheet(triples))
+        write_png(arguments.contact_sheet, contact_sheet([one for views in shown.values() for one in views]))
         cli.say(f"contact sheet: {arguments.contact_sheet}")
+    cli.write_page(arguments.report, lambda: page(values, shown))
     return 0
 
 
@@ -206,9 +215,9 @@ def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
 
 
 def evaluated(
-    model: Renderer, name: str, cases: Iterator[Case], arguments: Namespace, triples: list[tuple]
+    model: Renderer, name: str, cases: Iterator[Case], arguments: Namespace, shown: list[Shown]
 ) -> list[dict]:
-    """One result for each protocol; appends (image, rendering, depth) of every view in the first one to `triples`."""
+    """One result for each protocol; appends the rendering of every view in the first one to `shown`."""
     scores = {protocol: Scores() for protocol in arguments.protocol}
     baselines = {method: Scores() for method in METHODS[1:]}
     names = []
@@ -221,7 +230,7 @@ def evaluated(
             cli.check_finite(color, arguments.checkpoint)
             scores[protocol].add(color, depth, case)
             if index == 0:
-                triples.append((case.image, color, depth))
+                shown.append(Shown(f"view {case.name}", color, depth, case.image, case.depth))
         found = [f"{method} {s.psnr[-1]:.2f}" for method, s in {**scores, **baselines}.items()]
         cli.say(f"{name} {case.name}  {'  '.join(found)} dB")
     return [result(name, protocol, names, own, baselines) for protocol, own in scores.items()]
@@ -320,11 +329,20 @@ def depth_report(results: list[dict]) -> str:
     return cli.table(("depth of", "protocol", "method", "scaling", *names), rows)
 
 
-def contact_sheet(triples: list[tuple]) -> np.ndarray:
+def page(values: dict, shown: dict[str, list[Shown]]) -> Page:
+    """The page of `--report`: the numbers of `--json`, and a few views of every scene."""
+    some = {}
+    for name, views in shown.items():
+        first = next(one for one in values["scenes"] if one["scene"] == name)
+        some[name] = [views[k] for k in chosen([row["model"]["psnr"] for row in first["views"]], PICTURES)]
+    return evaluation_page(values, METHODS, some)
+
+
+def contact_sheet(shown: list[Shown]) -> np.ndarray:
     """Target, rendering and depth of every view at one small height, side by side as far as `SHEET_WIDTH` allows."""
     rows: list[list[np.ndarray]] = [[]]
-    for triple in triples:
-        strip = np.pad(_strip(*triple), ((0, SHEET_GAP), (0, SHEET_GAP), (0, 0)), constant_values=255)
+    for one in shown:
+        strip = np.pad(_strip(one), ((0, SHEET_GAP), (0, SHEET_GAP), (0, 0)), constant_values=255)
         if rows[-1] and sum(s.shape[1] for s in rows[-1]) + strip.shape[1] > SHEET_WIDTH:
             rows.append([])
         rows[-1].append(strip)
@@ -333,11 +351,11 @@ def contact_sheet(triples: list[tuple]) -> np.ndarray:
     return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines])
 
 
-def _strip(image: Tensor, color: Tensor, depth: Tensor) -> np.ndarray:
+def _strip(one: Shown) -> np.ndarray:
     import cv2
 
-    height, width = image.shape[:2]
+    height, width = one.target.shape[:2]
     size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
-    pictures = [(value.clamp(0, 1) * 255).round().byte().numpy() for value in (image, color)]
+    pictures = [(value.clamp(0, 1) * 255).round().byte().numpy() for value in (one.target, one.color)]
     shrink = cv2.INTER_AREA if height > SHEET_HEIGHT else cv2.INTER_NEAREST
-    return np.concatenate([cv2.resize(p, size, interpolation=shrink) for p in [*pictures, depth_colors(depth)]], 1)
+    return np.concatenate([cv2.resize(p, size, interpolation=shrink) for p in [*pictures, depth_colors(one.depth)]], 1)

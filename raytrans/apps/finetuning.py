@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
+from raytrans.apps.reporting import write_training_page
 from raytrans.data.readers import open_scene
 from raytrans.export.files import append_json_line, write_text
 from raytrans.rendering.renderer import Renderer
@@ -51,6 +52,12 @@ def main(arguments: Namespace, device: str) -> int:
         outcome = finetune(model, material, minutes, report, keep)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))
+    facts = {
+        "scene": arguments.finetune,
+        "start": arguments.init or RELEASED.name,
+        "verdict": verdict(outcome, out / WEIGHTS),
+    }
+    write_training_page(arguments, "Fine-tuning", facts)
     return cli.INTERRUPTED if outcome.end == INTERRUPTED else 0
 
 

@@ -30,7 +30,8 @@ from raytrans.rendering.depth import confidence
 
 GENERATOR = "raytrans render"
 CAMERAS, UNFINISHED = "transforms.json", "unfinished.json"
-WHOLE = (CAMERAS, "summary.json", "video.mp4", UNFINISHED)  # cameras first: without them the rest is no scene
+PAGE = "report.html"
+WHOLE = (CAMERAS, "summary.json", "video.mp4", PAGE, UNFINISHED)  # cameras first: without them the rest is no scene
 MAPS = ("depth", "opacity", "spread", "confidence")
 KINDS = ("color/{}.png", "depth/{}.png", "depth16/{}.png", *(f"{kind}/{{}}.npy" for kind in MAPS))
 TOP16 = 65535

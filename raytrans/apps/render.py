@@ -2,7 +2,7 @@
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
+from raytrans.apps.pixels import explained, sure_pixel
+from raytrans.apps.reporting import page_of_rendering
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
 from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
@@ -41,13 +43,17 @@ class Target:
 
 @dataclass
 class Rendered:
-    """One rendering with the CPU seconds spent on its encoding (0 where that was there already) and on its rays."""
+    """One rendering with the CPU seconds spent on its encoding (0 where that was there already) and on its rays.
+
+    pixel: what made one of its pixels, where that was asked for.
+    """
 
     target: Target
     sources: list[int]
     out: Rendering
     encoding: float
     rendering: float
+    pixel: dict | None = None
 
 
 def parser() -> ArgumentParser:
@@ -59,8 +65,9 @@ def parser() -> ArgumentParser:
         "(the same as colours, near red, far blue, one scale for all, black where less than half of a ray meets a "
         "surface or its distance is a guess), depth16/0000.png (16 bits, 0 where unknown; times depth16_scale of "
         "summary.json it is the depth), opacity/0000.npy, spread/0000.npy (standard deviation of the distance), "
-        "confidence/0000.npy (0 to 1), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene again) "
-        "and summary.json. An earlier rendering in DIR is replaced; a folder that holds a capture is refused.",
+        "confidence/0000.npy (0 to 1), video.mp4, transforms.json (the rendered cameras, so that DIR is a scene "
+        "again), summary.json, and report.html to look at: pictures beside the truth, and what made one of the pixels. "
+        "An earlier rendering in DIR is replaced; a folder that holds a capture is refused.",
     )
     out.add_argument("scene", metavar="SCENE", help=cli.SCENE)
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder to write to")
@@ -85,6 +92,10 @@ def parser() -> ArgumentParser:
     out.add_argument("--precision", choices=("float32", "bfloat16"), default=PRECISIONS[0], help=text)
     text = "recorded in the summary; rendering itself draws nothing at random (default: 0)"
     out.add_argument("--seed", type=cli.seed, default=0, help=text)
+    text = "the pixel that the report explains: number of the picture, column and row, each from 0 (default: a sure "
+    text += "one in the middle of the first picture)"
+    out.add_argument("--pixel", type=cli.whole_number, nargs=3, metavar=("N", "X", "Y"), help=text)
+    cli.add_no_page_argument(out)
     cli.add_json_argument(out)
     return out
 
@@ -98,15 +109,18 @@ def main(arguments: Namespace) -> int:
     count, transforms = arguments.frames or FRAMES, arguments.dataparser_transforms
     targets, rate = chosen_targets(capture, arguments.views, count, transforms)
     check_outputs(arguments, capture.scene, len(targets))
+    asked = None if arguments.no_report else arguments.pixel or [0]
+    check_pixel(arguments.pixel, arguments.no_report, targets)
     plan = planned(capture, targets)
     model = cli.load_model(arguments)
     cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
     cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
     cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))
-    frames, depths, rows, begun = [], [], [], time.monotonic()
-    for number, done in enumerate(rendered(model, capture, plan, arguments.precision)):
+    frames, depths, rows, pixel, begun = [], [], [], None, time.monotonic()
+    for number, done in enumerate(rendered(model, capture, plan, arguments.precision, asked)):
         cli.check_finite(done.out.color, arguments.checkpoint)
         rows.append({"number": number, **measured(capture, done)})
+        pixel = pixel or done.pixel
         if number == 0:
             outputs.begin(arguments.out, len(targets))
         frames.append(outputs.write_frame(arguments.out, number, done.out))
@@ -128,12 +142,15 @@ def main(arguments: Namespace) -> int:
         "precision": arguments.precision,
         "fps": arguments.fps or rate,
         "views": rows,
+        "pixel": pixel,
     }
     write_json(arguments.out / "summary.json", values)
     outputs.finish(arguments.out)
     cli.write_report(arguments.json, values)
     cli.say(closing(values, arguments.out))
     cli.warn(remarks(rows, values))
+    cameras, file = [target.camera for target in targets], arguments.out / outputs.PAGE
+    cli.write_page(None if asked is None else file, lambda: page_of_rendering(capture, cameras, frames, depths, values))
     return 0
 
 
@@ -150,6 +167,20 @@ def check_options(views: str, frames: int | None, transforms: Path | None) -> No
     raise ValueError(
         f"--dataparser-transforms: expected with a camera path of nerfstudio's viewer, got --views {views}"
     )
+
+
+def check_pixel(pixel: Sequence[int] | None, unused: bool, targets: list[Target]) -> None:
+    """Refuse `--pixel` outside of what is rendered, or beside `--no-report`; ValueError."""
+    if pixel is None:
+        return
+    if unused:
+        raise ValueError("--pixel: expected without --no-report, since it is the report that explains it")
+    number, x, y = pixel
+    if number >= len(targets):
+        raise ValueError(f"--pixel: expected a picture from 0 to {len(targets) - 1}, got {number}")
+    camera = targets[number].camera
+    if x >= camera.width or y >= camera.height:
+        raise ValueError(f"--pixel: expected a place in {camera.width}x{camera.height} pixels, got {x} {y}")
 
 
 def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
@@ -213,18 +244,30 @@ def planned(capture: Capture, targets: list[Target]) -> list[tuple[Target, list[
 
 
 def rendered(
-    model: Renderer, capture: Capture, plan: list[tuple[Target, list[int]]], precision: str = "float32"
+    model: Renderer,
+    capture: Capture,
+    plan: list[tuple[Target, list[int]]],
+    precision: str = "float32",
+    asked: Sequence[int] | None = None,
 ) -> Iterator[Rendered]:
-    """Render the targets one after the other; neighbours with the same sources share their encoding."""
+    """Render the targets one after the other; neighbours with the same sources share their encoding.
+
+    asked: the number of a target of which a pixel is explained, and column and row of that, or a sure one.
+    """
     encoded, before = None, None
-    for target, sources in plan:
+    for number, (target, sources) in enumerate(plan):
         start = time.process_time()
         if sources != before:
             encoded, before = None, sources  # the old one goes before the new one is made
             encoded = encode(model, capture.views(sources))
         middle = time.process_time()
         out = render(model, encoded, target.camera, precision).map(lambda value: value.cpu())
-        yield Rendered(target, sources, out, middle - start, time.process_time() - middle)
+        done = Rendered(target, sources, out, middle - start, time.process_time() - middle)
+        if asked and number == asked[0]:
+            pixel, views = tuple(asked[1:]) or sure_pixel(out), capture.views(sources)
+            found = explained(model, views, sources, target.camera, pixel, encoded, precision)
+            done.pixel = {"picture": number, **found}
+        yield done
 
 
 def measured(capture: Capture, done: Rendered) -> dict[str, object]:

@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 
 from raytrans.apps import finetuning
-from raytrans.apps.cli import INTERRUPTED, add_json_argument, checkpoint, output_folder, positive_float, write_report
+from raytrans.apps.cli import (
+    INTERRUPTED,
+    add_json_argument,
+    add_no_page_argument,
+    checkpoint,
+    output_folder,
+    positive_float,
+    write_report,
+)
+from raytrans.apps.reporting import write_training_page
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
@@ -35,8 +44,9 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="train",
         description="Train a model on generated scenes and folders of posed images. Writes DIR/model.safetensors (to "
-        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see curves) and DIR/logs "
-        "(tensorboard). Stop it with Ctrl-C any time: the state is saved, the status is 130.",
+        "render with), DIR/training.safetensors (to resume from), DIR/log.jsonl (see curves), DIR/logs (tensorboard) "
+        "and at the end DIR/report.html (the curves, to look at). Stop it with Ctrl-C any time: the state is "
+        "saved, the status is 130.",
     )
     text = "TOML file with what differs from the defaults"
     out.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help=text)
@@ -60,6 +70,7 @@ def parser() -> ArgumentParser:
         metavar="KEY=VALUE",
         help="override config values, e.g. --set optim.steps=500",
     )
+    add_no_page_argument(out)
     add_json_argument(out)
     return out
 
@@ -99,6 +110,8 @@ def main(arguments: Namespace) -> int:
         report.close()
     step = read_tensors(options.out / STATE)[1]["step"]
     write_report(arguments.json, {"step": step, **report.last})
+    facts = {"configuration": arguments.config, "step": f"{step} of {config.optim.steps}", "seed": config.seed}
+    write_training_page(arguments, "Training", facts)
     if interrupted:
         log.warning(interrupted)
         return INTERRUPTED

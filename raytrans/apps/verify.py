@@ -14,6 +14,7 @@ from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.sources import source_unit
+from raytrans.reports.verification import verification_page
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 GENERATED_SEED = 600_000  # neither training nor the frozen test sets use it
@@ -40,6 +41,7 @@ def parser() -> ArgumentParser:
     out.add_argument(
         "--seed", type=cli.seed, default=0, help="draws the motions and orders that are tried (default: 0)"
     )
+    cli.add_page_argument(out)
     cli.add_json_argument(out)
     return out
 
@@ -48,7 +50,9 @@ def main(arguments: Namespace) -> int:
     """Verify as the command line says; the exit status."""
     scene = None if arguments.scene is None else open_scene(arguments.scene)
     if scene is not None:
-        outputs.check_file("--json", arguments.json, outputs.scene_files(scene, Path(arguments.scene)))
+        files = outputs.scene_files(scene, Path(arguments.scene))
+        outputs.check_file("--json", arguments.json, files)
+        outputs.check_file("--report", arguments.report, files)
     model = cli.load_model(arguments)
     if scene is None:
         views, camera = generated_views(arguments.sources, arguments.max_size)
@@ -68,7 +72,9 @@ def main(arguments: Namespace) -> int:
         **cli.checkpoint_facts(arguments.checkpoint),
         "versions": cli.versions(),
     }
-    cli.write_report(arguments.json, {**report.to_dict(), **facts})
+    values = {**report.to_dict(), **facts}
+    cli.write_report(arguments.json, values)
+    cli.write_page(arguments.report, lambda: verification_page(values, views))
     return 0 if report.passed else BROKEN_CONTRACT
 
 

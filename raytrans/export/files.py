@@ -141,15 +141,20 @@ def _quantised(image: Tensor | np.ndarray, bits: int) -> np.ndarray:
 
 def write_png(path: str | Path, image: Tensor | np.ndarray, bits: int = 8) -> None:
     """Write an image (H, W), (H, W, 3) or (H, W, 4) of floats in [0, 1], or of whole numbers as they are."""
+    write_bytes(path, png_bytes(image, bits))
+
+
+def png_bytes(image: Tensor | np.ndarray, bits: int = 8, compression: int = 9) -> bytes:
+    """An image as the content of a PNG file, as `write_png` has it; compression from 0, fast, to 9, small."""
     import cv2
 
     pixels = _quantised(image, bits)
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
-    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, compression])
     if not done:
-        raise OSError(f"{path}: the image could not be encoded as PNG")
-    write_bytes(path, content.tobytes())
+        raise OSError("the image could not be encoded as PNG")
+    return content.tobytes()
 
 
 def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) -> None:
@@ -161,13 +166,14 @@ def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) 
     write_png(path, np.where(known, steps, 0).astype(np.int64), bits=16)
 
 
-def depth_colors(depth: Tensor | np.ndarray, near: float | None = None, far: float | None = None) -> np.ndarray:
+def depth_colors(
+    depth: Tensor | np.ndarray, near: float | None = None, far: float | None = None, palette: str = "TURBO"
+) -> np.ndarray:
     """Depth (H, W) as colours (H, W, 3) uint8: the turbo map over 1/depth, near red, far blue, black where unknown.
 
-    `near` and `far` are the ends of the scale; by default the 2nd and 98th percentile of what is known.
+    `near` and `far` are the ends of the scale; by default the 2nd and 98th percentile of what is known. `palette`: a
+    colour map of OpenCV, near at its upper end.
     """
-    import cv2
-
     values = _numpy(depth).astype(np.float64)
     known = np.isfinite(values) & (values > 0)
     if not known.any():
@@ -176,8 +182,15 @@ def depth_colors(depth: Tensor | np.ndarray, near: float | None = None, far: flo
     nearest, farthest = depth_range([values])
     low, high = 1 / (far or farthest), 1 / (near or nearest)
     share = (inverse - low) / (high - low) if high > low else np.full_like(values, 0.5)
-    colors = cv2.applyColorMap(np.round(share.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    return np.where(known[..., None], colors, np.array(UNKNOWN_COLOR, np.uint8))
+    return np.where(known[..., None], palette_colors(share, palette), np.array(UNKNOWN_COLOR, np.uint8))
+
+
+def palette_colors(share: np.ndarray, palette: str) -> np.ndarray:
+    """Numbers (H, W), clamped to [0, 1], as colours (H, W, 3) uint8 of a colour map of OpenCV."""
+    import cv2
+
+    steps = np.round(np.asarray(share).clip(0, 1) * 255).astype(np.uint8)
+    return cv2.applyColorMap(steps, getattr(cv2, f"COLORMAP_{palette}"))[..., ::-1]
 
 
 def depth_range(depths: Iterable[Tensor | np.ndarray]) -> tuple[float | None, float | None]:

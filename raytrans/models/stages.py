@@ -63,8 +63,11 @@ class ViewStage(nn.Module):
         scalars: Float[Tensor, "*b s"],
         pairs: RayPairs,
         typed_sources: dict[int, Complex[Tensor, "n *b c"]],
-    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """Sample features (*b, hidden), source tokens (n, *b, hidden), typed features {n: (*b, channels)}."""
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor], Tensor]:
+        """Sample features (*b, hidden), source tokens (n, *b, hidden), typed features {n: (*b, channels)}, attention.
+
+        The attention (n, *b) is that of the last layer, the mean of its heads.
+        """
         x = self.embed(tokens)
         share = (weight / weight.sum(0).clamp_min(1e-6))[..., None]
         small = self.moments(x)
@@ -74,7 +77,8 @@ class ViewStage(nn.Module):
         bias = torch.log(weight + 1e-4)[..., None]
         for layer in self.layers:
             query, attention = layer(query, x, bias)
-        return query, x, self._typed(x, attention.mean(-1), pairs, typed_sources)
+        attention = attention.mean(-1)
+        return query, x, self._typed(x, attention, pairs, typed_sources), attention
 
     def _typed(self, x: Tensor, attention: Tensor, pairs: RayPairs, sources: dict[int, Tensor]) -> dict[int, Tensor]:
         if not sources:

@@ -40,15 +40,17 @@ class Head(nn.Module):
 
     def color(
         self, x: Tensor, tokens: Tensor, colors: Tensor, weight: Tensor, sine2_half: Float[Tensor, "n r s"]
-    ) -> Float[Tensor, "r s 3"]:
+    ) -> tuple[Float[Tensor, "r s 3"], Float[Tensor, "n r s"]]:
         """Convex combination of source colours (N, R, S, 3), so that plain backgrounds stay exact, and the residual.
+
+        Also the shares (N, R, S) of the sources in it.
 
         A source ray that is the target ray, by sin^2 of half the angle between them, has the colour whatever the depth.
         """
         logit = self.blend_out(self.blend_source(tokens).add_(self.blend_sample(x)).relu_())[..., 0]
         share = torch.softmax(logit + torch.log(weight + 1e-4) + same_ray(sine2_half), 0)
         blend = (share[..., None] * colors).sum(0)
-        return blend if self.residual is None else blend + RESIDUAL * torch.tanh(self.residual(x))
+        return (blend if self.residual is None else blend + RESIDUAL * torch.tanh(self.residual(x))), share
 
 
 def same_ray(sine2_half: Tensor) -> Tensor:

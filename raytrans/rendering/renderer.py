@@ -42,6 +42,22 @@ class TargetRays:
 
 
 @dataclass
+class Shaded:
+    """Samples of R target rays: opacity (R, S), colour (R, S, 3), and what of each source (N, R, S) is in them.
+
+    `share` blends the source colours `seen` (N, R, S, 3); over the sources it sums to 1, as the view stage's
+    `attention` does. `fade` is 0 where a source does not see the sample, 1 well inside its image.
+    """
+
+    alpha: Tensor
+    color: Tensor
+    share: Tensor
+    attention: Tensor
+    fade: Tensor
+    seen: Tensor
+
+
+@dataclass
 class Traced:
     """A rendering with what training needs besides: proposal edges and weights, and those of the fine samples."""
 
@@ -50,6 +66,7 @@ class Traced:
     proposal: Tensor
     inverse: Tensor
     weights: Tensor
+    shaded: Shaded
 
 
 class Renderer(nn.Module):
@@ -114,9 +131,10 @@ class Renderer(nn.Module):
         else:
             inverse = resample(edges, proposal.detach(), self.config.fine, jitter)
         inverse = torch.cat([inverse, torch.zeros_like(inverse[:, :1])], -1)
-        alpha, colors = self.shade(views, rays, inverse)
-        weights, _ = weights_from_alpha(alpha)
-        return Traced(composite(weights, colors, inverse, background), edges, proposal, inverse, weights)
+        shaded = self.shade(views, rays, inverse)
+        weights, _ = weights_from_alpha(shaded.alpha)
+        rendering = composite(weights, shaded.color, inverse, background)
+        return Traced(rendering, edges, proposal, inverse, weights, shaded)
 
     def propose_weights(self, views: EncodedViews, rays: TargetRays) -> tuple[Tensor, Tensor]:
         """Edges of the coarse bins (R, coarse + 1) and the proposal's weight of each (R, coarse); alike without one."""
@@ -136,8 +154,8 @@ class Renderer(nn.Module):
         d = views.relative.in_axes(rays.frame[..., 2]).to(samples.fade)[..., None]
         return d[0] * samples.toward[0] + d[1] * samples.toward[1] + d[2] * samples.toward[2]
 
-    def shade(self, views: EncodedViews, rays: TargetRays, inverse: Float[Tensor, "r s"]) -> tuple[Tensor, Tensor]:
-        """Opacity (R, S) and colour (R, S, 3) of samples at given inverse distances."""
+    def shade(self, views: EncodedViews, rays: TargetRays, inverse: Float[Tensor, "r s"]) -> Shaded:
+        """Opacity and colour of samples at given inverse distances."""
         samples = project(views.relative, rays.origin, rays.frame[..., 2], inverse)
         pairs = sample_pairs(views.relative, rays.frame, samples)
         features = read(views.fine, samples)
@@ -164,13 +182,14 @@ class Renderer(nn.Module):
         )
         tokens = torch.cat([*typed, colors, geometry, *y_axis], -1)
         weight = samples.fade * (visible + 0.1)
-        x, source, fields = self.views(tokens, weight, scalars, pairs, self._typed_sources(features))
+        x, source, fields, attention = self.views(tokens, weight, scalars, pairs, self._typed_sources(features))
         x = self.along(x, fields, logs)
         seen = 1 - torch.prod(1 - samples.fade, 0)
         alpha = self.head.alpha(x, scalars, interval, seen)
         # the point at infinity takes what is left, as far as anybody sees it
         alpha = torch.cat([alpha[:, :-1], seen[:, -1:]], -1)
-        return alpha, self.head.color(x, source, colors, weight, pairs.sine2_half)
+        color, share = self.head.color(x, source, colors, weight, pairs.sine2_half)
+        return Shaded(alpha, color, share, attention, samples.fade, colors)
 
     def _invariants(self, field_type: FieldType, features: Tensor, pairs: RayPairs) -> Tensor:
         """What the tokens hold of typed features; the control arms read them as they are."""

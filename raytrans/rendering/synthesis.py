@@ -12,7 +12,7 @@ from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
 from raytrans.rendering.compositing import Rendering
-from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.renderer import Renderer, TargetRays
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.shapes import Float
 
@@ -174,6 +174,17 @@ class Query:
         far = None if camera.far is None else torch.where(cosine > 0, camera.far / cosine, torch.inf)
         return cls(rays, near, far, cosine, camera.world_from_camera[:3, :3])
 
+    def targets(self, model: Renderer, encoded: EncodedViews) -> TargetRays:
+        """As the renderer takes them."""
+        return replace(model.target_rays(encoded, self.rays, self.near, self.far), axes=self.axes)
+
+    def in_depth(self, out: Rendering) -> Rendering:
+        """With z-depth beside the distance where the rays are those of a camera."""
+        if self.cosine is None:
+            return out
+        cosine = self.cosine.to(out.distance)
+        return replace(out, depth=out.distance * cosine, depth_mean=out.distance_mean * cosine)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -214,7 +225,7 @@ def _render(
         encoded = encode(model, sources)
         colour = background_color(encoded, options.background)
     step, whole = options.chunk or chunk_size(model, encoded), None
-    with torch.no_grad(), _arithmetic(model, options.precision):
+    with torch.no_grad(), arithmetic(model, options.precision):
         for start in range(0, max(count, 1), step):
             part = _part(model, encoded, query(start, min(start + step, count)), colour)
             # made first: results kept between the passing tensors of the chunks would scatter the heap
@@ -224,13 +235,8 @@ def _render(
 
 
 def _part(model: Renderer, encoded: EncodedViews, query: Query, background: Tensor) -> Rendering:
-    targets = model.target_rays(encoded, query.rays, query.near, query.far)
-    targets.axes = query.axes
-    out = in_user_units(model(encoded, targets, background).rendering, targets.unit)
-    if query.cosine is None:
-        return out
-    cosine = query.cosine.to(out.distance)
-    return replace(out, depth=out.distance * cosine, depth_mean=out.distance_mean * cosine)
+    targets = query.targets(model, encoded)
+    return query.in_depth(in_user_units(model(encoded, targets, background).rendering, targets.unit))
 
 
 def background_color(encoded: EncodedViews, given: Sequence[float] | None) -> Tensor:
@@ -243,7 +249,8 @@ def background_color(encoded: EncodedViews, given: Sequence[float] | None) -> Te
     return colour
 
 
-def _arithmetic(model: Renderer, precision: str):
+def arithmetic(model: Renderer, precision: str):
+    """A block in which layers that see rays compute in a precision."""
     if precision == "bfloat16":
         return torch.autocast(model.device.type, torch.bfloat16)
     return contextlib.nullcontext()

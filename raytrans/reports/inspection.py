@@ -1,15 +1,19 @@
 """The page of an inspection: verdict, pictures, rig, epipolar lines on real pairs, numbers."""
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from raytrans.data.inspection import Inspection
 from raytrans.data.scene import Scene
 from raytrans.data.scoring import triangulated
+from raytrans.reports.charts import Bars, bars
 from raytrans.reports.page import Page
 from raytrans.reports.rig import epipolar_picture, rig_views
 
 SHEET, THUMBNAIL = 24, 144
-LINES = 10
+LINES, BARS = 10, 20
 
 
 def inspection_page(scene: Scene, done: Inspection, max_size: int) -> Page:
@@ -44,6 +48,14 @@ def scene_points(done: Inspection) -> torch.Tensor:
     return (cameras.centers + reach[:, None] * rays.direction)[sure]
 
 
+def pair_bars(rows: Sequence[Mapping]) -> Bars:
+    """Median epipolar distance of the worst pairs."""
+    shown = rows[:BARS]
+    names = ["views {} and {}".format(*row["views"]) for row in shown]
+    medians = [row["median"] if math.isfinite(row["median"]) else None for row in shown]
+    return Bars("median epipolar distance, pixels", names, {"median": medians})
+
+
 def _pairs(page: Page, scene: Scene, done: Inspection, max_size: int) -> None:
     rows = done.pairs()
     page.heading("Epipolar lines")
@@ -63,6 +75,7 @@ def _pairs(page: Page, scene: Scene, done: Inspection, max_size: int) -> None:
         caption = f"views {names[0]} and {names[1]}: {row['matches']} matches, median {row['median']:.2f} pixels"
         page.images([(caption, epipolar_picture(images, cameras, done.matches.pixels[own], depth))])
     page.heading("Pairs")
+    page.images([(f"the worst of {len(rows)} pairs, the longest first", bars(pair_bars(rows)))])
     table = [(*row["views"], row["matches"], row["median"]) for row in rows]
     page.table(("view", "view", "matches", "median distance, pixels"), table, f"largest side {max_size} pixels at most")
     for title, values in (("Near and far", done.bounds), ("Depth files", done.depth)):

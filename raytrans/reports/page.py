@@ -1,7 +1,7 @@
 """A report as one HTML file that needs no other: text, tables, pictures and videos inside it as data."""
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from torch import Tensor
 
-from raytrans.export.files import write_png, write_text, write_video
+from raytrans.export.files import png_bytes, write_text, write_video
 
+COMPRESSION = 6  # of pictures: hardly larger than the smallest, in a sixth of the time
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -59,7 +60,7 @@ class Page:
         figures = []
         for caption, image in pictures:
             size = width or image.shape[1]
-            source = _data("image/png", ".png", lambda path, image=image: write_png(path, image))
+            source = _uri("image/png", png_bytes(image, compression=COMPRESSION))
             figures.append(_figure(f'<img src="{source}" width="{size}" alt="{escape(caption)}">', caption))
         self._parts.append("\n".join(['<div class="row">', *figures, "</div>"]))
 
@@ -67,7 +68,9 @@ class Page:
         self, caption: str, frames: Iterable[Tensor | np.ndarray], fps: float = 24.0, width: int | None = None
     ) -> None:
         """A looping video of frames (H, W, 3), floats in [0, 1] or uint8, all of one size."""
-        source = _data("video/mp4", ".mp4", lambda path: write_video(path, frames, fps))
+        with TemporaryDirectory() as folder:
+            write_video(Path(folder) / "video.mp4", frames, fps)
+            source = _uri("video/mp4", (Path(folder) / "video.mp4").read_bytes())
         size = f' width="{width}"' if width else ""
         video = f'<video src="{source}"{size} controls autoplay loop muted playsinline></video>'
         self._parts.append("\n".join(['<div class="row">', _figure(video, caption), "</div>"]))
@@ -100,9 +103,5 @@ def _figure(content: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _data(kind: str, suffix: str, write: Callable[[Path], None]) -> str:
-    """What `write` puts into a file, as a data URI."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"content{suffix}"
-        write(path)
-        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -93,7 +93,9 @@ def test_another_capture_is_not_written_over(render, tmp_path, capsys, images, n
     assert contents(other) == before
 
 
-@pytest.mark.parametrize("name", ["color/0000.png", "depth/0001.npy", "video.mp4", "summary.json", "unfinished.json"])
+@pytest.mark.parametrize(
+    "name", ["color/0000.png", "depth/0001.npy", "video.mp4", "report.html", "summary.json", "unfinished.json"]
+)
 def test_a_file_that_no_rendering_lists_is_not_written_over(render, tmp_path, capsys, name):
     scene, file = write_scene(tmp_path / "scene"), tmp_path / "out" / name
     file.parent.mkdir(parents=True)
@@ -116,7 +118,15 @@ def test_an_earlier_rendering_is_replaced_and_other_files_stay(render, tmp_path)
     for name in ("color/notes.txt", "color/0009.png", "mine.txt"):
         (out / name).write_text("mine")
     assert render(scene, out, "--views", "orbit", "--frames", 2) == 0
-    expected = {"transforms.json", "summary.json", "video.mp4", "color/notes.txt", "color/0009.png", "mine.txt"}
+    expected = {
+        "transforms.json",
+        "summary.json",
+        "video.mp4",
+        "report.html",
+        "color/notes.txt",
+        "color/0009.png",
+        "mine.txt",
+    }
     expected |= {f"{kind}/{i:04d}.npy" for kind in ("depth", "opacity", "spread", "confidence") for i in range(2)}
     expected |= {f"{kind}/{i:04d}.png" for kind in ("color", "depth", "depth16") for i in range(2)}
     assert set(contents(out)) == expected
@@ -140,14 +150,14 @@ def test_an_interrupted_rendering_is_no_scene_and_can_be_replaced(render, tmp_pa
         patch.setattr(outputs, "write_frame", interrupted)
         assert render(scene, out, "--views", "orbit", "--frames", 3) in (2, 130)
     left = set(contents(out))
-    assert not left & {"transforms.json", "summary.json", "video.mp4"}
+    assert not left & {"transforms.json", "summary.json", "video.mp4", "report.html"}
     assert {name for name in left if "/" in name and "0002" in name or "0003" in name} == set()
     with pytest.raises(ValueError, match="not a scene"):
         open_scene(out)
     assert render(scene, out, "--views", "orbit", "--frames", 1) == 0
     frame = {"color/0000.png", "depth/0000.npy", "depth/0000.png", "opacity/0000.npy", "spread/0000.npy"}
     frame |= {"depth16/0000.png", "confidence/0000.npy"}
-    assert set(contents(out)) == {"transforms.json", "summary.json", "video.mp4", *frame}
+    assert set(contents(out)) == {"transforms.json", "summary.json", "video.mp4", "report.html", *frame}
 
 
 def test_a_failure_before_the_first_frame_leaves_the_old_rendering(render, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,8 +38,8 @@ class BlendsGrey(Renderer):
     """Grey wherever a source sees, the mean colour of the sources elsewhere."""
 
     def shade(self, views, rays, inverse):
-        alpha, colors = super().shade(views, rays, inverse)
-        return alpha, torch.full_like(colors, 0.5)
+        shaded = super().shade(views, rays, inverse)
+        return replace(shaded, color=torch.full_like(shaded.color, 0.5))
 
 
 class IgnoresImages(Renderer):

@@ -42,5 +42,7 @@ def test_one_ray_among_others_gives_its_colour_whatever_the_weights_say():
     head = Head(8, 3)
     colors, sine2 = torch.rand(3, 5, 2, 3), torch.full((3, 5, 2), 0.01)
     sine2[1] = 0.0
-    out = head.color(torch.randn(5, 2, 8), torch.randn(3, 5, 2, 8), colors, torch.rand(3, 5, 2) + 0.1, sine2)
+    out, share = head.color(torch.randn(5, 2, 8), torch.randn(3, 5, 2, 8), colors, torch.rand(3, 5, 2) + 0.1, sine2)
     torch.testing.assert_close(out, colors[1], rtol=0, atol=1e-3)
+    torch.testing.assert_close(share.sum(0), torch.ones(5, 2))
+    assert bool((share[1] > 0.999).all())

@@ -263,6 +263,6 @@ def test_the_residual_starts_at_zero_and_is_bounded():
 def test_samples_have_typed_channels_of_the_orders_asked_for(typed):
     views, camera = rig()
     model = fixed(Renderer(model_config("tiny", fine_type="4x0 + 2x1 + 1x2 + 1x3", typed=typed)))
-    _, (_, _, fields) = captured(model, views, camera)
+    _, (_, _, fields, _) = captured(model, views, camera)
     assert {n: f.shape[-1] for n, f in fields.items()} == {n: c for n, c in enumerate(typed, 1) if c}
     assert all(f.abs().mean() > 1e-4 for f in fields.values())

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from raytrans.reports.curves import COLORS, COLUMNS, HEIGHT, WIDTH, curves, series, ticks
+from raytrans.reports.canvas import COLORS, ticks
+from raytrans.reports.charts import COLUMNS, HEIGHT, WIDTH
+from raytrans.reports.curves import curves, series
 
 
 def test_a_series_holds_the_means_of_equal_parts_of_a_log():
