@@ -43,6 +43,8 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Run the demo; the exit status is 1 where a contract is broken."""
     start = time.monotonic()
+    if arguments.scene == SHIPPED and not SHIPPED.is_dir():
+        raise ValueError("--scene: the default needs a clone of the repository, where scenes/blocks is; name a SCENE")
     scene = open_scene(arguments.scene)
     model = cli.load_model(arguments)
     cli.say(f"{arguments.scene}: {VIEWS} held-out views, an orbit of {FRAMES} frames, then the contracts")

@@ -11,6 +11,7 @@ from raytrans.apps.studies.arms import STUDIES, Study
 from raytrans.apps.studies.scores import Evaluation, held_out_views, read_scores, score
 from raytrans.training.checkpoint import load
 
+CONFIG = Path("configs/study.toml")
 STUDY_PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/3")
 
 
@@ -24,8 +25,8 @@ def parser() -> ArgumentParser:
     )
     out.add_argument("study", choices=tuple(STUDIES), help="which arms; see raytrans/apps/studies/arms.py")
     out.add_argument("--out", type=cli.output_folder, required=True, metavar="DIR", help="folder of the runs")
-    text = "base configuration (default: configs/study.toml)"
-    out.add_argument("--config", type=Path, default=Path("configs/study.toml"), metavar="FILE", help=text)
+    text = f"base configuration (default: {CONFIG})"
+    out.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=text)
     out.add_argument("--arms", nargs="+", metavar="ARM", help="some of the arms (default: all)")
     out.add_argument("--seeds", nargs="+", type=cli.seed, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     budget = out.add_mutually_exclusive_group()
@@ -69,6 +70,9 @@ def main(arguments: Namespace) -> int:
         raise ValueError(f"--arms: expected some of {', '.join(study.arms)}, got {unknown[0]!r}")
     if arguments.minutes and arguments.device == "cuda":
         raise ValueError("--minutes: expected --steps with --device cuda, where CPU time does not measure the work")
+    if not (arguments.table or arguments.config.is_file()):
+        hint = "; the default needs a clone of the repository as working folder" if arguments.config == CONFIG else ""
+        raise ValueError(f"--config: no such file {arguments.config}{hint}")
     if arguments.write is not None:
         pages.sections(arguments.write, arguments.study)
     if not arguments.table:

@@ -132,6 +132,15 @@ def test_numbers_of_an_earlier_run_are_written_into_a_page(weights, tmp_path, ca
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_the_demo_without_the_repository_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SHIPPED", tmp_path / "scenes/blocks")
+    assert cli.run(demo.main, demo.parser(), ["--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("demo: error: --scene: the default needs a clone") and error.count("\n") == 1
+    assert cli.run(demo.main, demo.parser(), ["--out", str(tmp_path / "out"), "--scene", str(tmp_path / "a")]) == 2
+    assert "clone" not in capsys.readouterr().err
+
+
 def test_the_demo_writes_one_page_and_an_orbit(weights, tmp_path, monkeypatch, capsys):
     for name, value in {"VIEW_SIZE": 16, "ORBIT_SIZE": 12, "CHECK_SIZE": 12, "FRAMES": 2, "SOURCES": 3}.items():
         monkeypatch.setattr(demo, name, value)

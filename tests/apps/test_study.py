@@ -156,6 +156,14 @@ def test_generated_scenes_are_a_view_each_of_both_sets(monkeypatch):
     assert found == [("easy", "1000", "1000/0", 12), ("full", "2000", "2000/0", 12)]
 
 
+def test_without_the_repository_a_study_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(study.main, study.parser(), ["arms", "--out", "runs"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("study: error: --config: no such file configs/study.toml; ") and error.count("\n") == 1
+    assert "clone of the repository" in error and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
