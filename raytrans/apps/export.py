@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
     text = "least confidence of a pixel, from 0 to 1 (default: 0.5)"
     out.add_argument("--confidence", type=cli.positive_float, default=0.5, metavar="C", help=text)
     text = f"how many other views, of the nearest {Agreement.compared}, have to confirm a depth (default: 2)"
-    out.add_argument("--agree", type=cli.positive_int, default=Agreement.views, metavar="N", help=text)
+    out.add_argument("--agree", type=cli.positive_int, metavar="N", help=text)
     text = "relative difference of depths that agree (default: 0.02)"
     out.add_argument("--tolerance", type=cli.positive_float, default=Agreement.depth, metavar="T", help=text)
     text = "side of a voxel in the units of the poses (default: the median size of a pixel on the surface)"
@@ -63,6 +63,7 @@ def main(arguments: Namespace) -> int:
     chosen = evenly_spaced(len(capture.scene), arguments.views)
     kinds = {path: kind_of(path) for path in arguments.out}
     check_outputs(arguments, capture, kinds, len(chosen))
+    arguments.agree = arguments.agree or Agreement.views
     model = cli.load_model(arguments)
     what = f"depth of {len(chosen)} view{'s'[: len(chosen) > 1]}"
     cli.say(f"{capture.scene.path}: {what}, each from up to {arguments.sources} others")
@@ -101,9 +102,8 @@ def check_outputs(arguments: Namespace, capture: Capture, kinds: dict[Path, str]
         raise ValueError(f"--confidence: expected a number from 0 to 1, got {arguments.confidence}")
     if len(capture.scene) < 2:
         raise ValueError(f"{capture.scene.path}: expected at least two views, each rendered from the others, got one")
-    most = min(Agreement.compared, count - 1)
-    if arguments.agree > most and set(kinds.values()) != {"depths"}:
-        raise ValueError(f"--agree: expected at most {most}, as so many views can confirm one, got {arguments.agree}")
+    if set(kinds.values()) != {"depths"}:
+        check_agree(arguments.agree, count, len(capture.scene))
     if len({path.expanduser().resolve() for path in arguments.out}) < len(arguments.out):
         raise ValueError(f"--out: expected different names, got {' '.join(map(str, arguments.out))}")
     files = outputs.scene_files(capture.scene, Path(arguments.scene))
@@ -117,6 +117,17 @@ def check_outputs(arguments: Namespace, capture: Capture, kinds: dict[Path, str]
             outputs.check_folder(place, files, count)
         else:
             outputs.check_file("--out", place, files)
+
+
+def check_agree(agree: int | None, count: int, every: int) -> None:
+    """Refuse to compare `count` of `every` view of a scene where `agree` (None: the default) have to confirm each."""
+    most = min(Agreement.compared, count - 1)
+    if agree is None and Agreement.views > most:
+        named = "--views: expected" if count < every else "views: expected a scene of"
+        least = f"{Agreement.views + 1} views, of which {Agreement.views} confirm the third, or a smaller --agree"
+        raise ValueError(f"{named} at least {least}, got {count}")
+    if agree is not None and agree > most:
+        raise ValueError(f"--agree: expected at most {most}, as so many views can confirm one, got {agree}")
 
 
 def estimated(
@@ -188,13 +199,13 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
 
 
 def check_confirmed(maps: DepthMaps, confident: int, arguments: Namespace) -> None:
-    """Say what few pixels are left, and what would leave more; ValueError where there is none."""
+    """Say how many pixels are left, and where these are few what would leave more; ValueError where there is none."""
     pixels, left = sum(depth.numel() for depth in maps.depth), maps.known()
+    text = f"of {pixels} pixels {confident} have a confidence of {arguments.confidence:g}"
+    text += f", and other views confirm {left}"
     if left >= FEW * pixels:
+        cli.say(text)
         return
-    text = (
-        f"of {pixels} pixels {confident} have a confidence of {arguments.confidence:g}, and other views confirm {left}"
-    )
     text += "; pictures must overlap and be taken from different places: "
     text += "try more views or larger ones, a lower --confidence or --agree, a larger --tolerance"
     if not left:

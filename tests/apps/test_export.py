@@ -124,7 +124,8 @@ def test_numbers_say_what_was_written(place):
         (("scene.ply",), ("--confidence", "1.5"), "--confidence: expected a number from 0 to 1, got 1.5"),
         (("scene.ply",), ("--agree", "0"), "--agree"),
         (("scene.ply",), ("--agree", str(USED)), f"--agree: expected at most {USED - 1}, "),
-        (("mesh.glb", "depths"), ("--views", "2"), "--agree: expected at most 1, "),
+        (("mesh.glb", "depths"), ("--views", "2", "--agree", "2"), "--agree: expected at most 1, "),
+        (("mesh.glb", "depths"), ("--views", "2"), "--views: expected at least 3 views, "),
         (("a.ply", "a.ply"), (), "--out: expected different names, got "),
         (("a.ply", "b/../a.ply"), (), "--out: expected different names, got "),
         (("scene.ply",), ("--voxel", "-1"), "--voxel"),
@@ -175,7 +176,7 @@ def test_little_confirmed_is_said(place, capsys):
     assert "of 400 pixels 7 have a confidence of 0.5, and other views confirm 2;" in capsys.readouterr().out
     drawn.depth[0][3:5] = 1.0
     app.check_confirmed(drawn, 50, arguments)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "of 400 pixels 50 have a confidence of 0.5, and other views confirm 40\n"
 
 
 def test_what_a_mask_hides_is_left_out(place, tmp_path, drawn):
