@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = command(module_of(name), prog)
     except ImportError as error:
-        return complain(prog, f"{error}; `pip install raytrans` installs what it needs", MISTAKE)
+        return complain(prog, f"{error}; in the clone, `pip install --editable .` installs what it needs", MISTAKE)
     except KeyboardInterrupt:
         return complain(prog, "interrupted", INTERRUPTED)
     return run(rest)

@@ -1,8 +1,12 @@
 """Find the camera poses of photographs or of a video, and write them as a COLMAP scene."""
 
+import fcntl
+import os
 import shutil
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +16,7 @@ from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
+UNFINISHED = ".unfinished-"
 RATE = 2.0  # frames per second
 ADVICE = (
     "few images were registered: take more photographs between those that are far apart, each sharing most of what it "
@@ -50,9 +55,7 @@ def main(arguments: Namespace) -> int:
     if arguments.rate is not None and arguments.photos.is_dir():
         raise ValueError(f"--rate: expected a video to take frames from, got the folder {arguments.photos}")
     require_pycolmap()
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished-", dir=out) as name:
-        work = Path(name)
+    with working_folder(out) as work:
         photos = gather(arguments.photos, work / "images", arguments.rate or RATE)
         if len(photos) < 3:
             raise ValueError(f"{arguments.photos}: expected at least 3 photographs, got {len(photos)}")
@@ -73,10 +76,49 @@ def check_folders(photos: Path, out: Path) -> None:
     """Refuse inputs that are not there, and an output that holds something or lies where the photographs are."""
     if not photos.exists():
         raise ValueError(f"{photos}: no such folder or video")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(not path.name.startswith(UNFINISHED) for path in out.iterdir()):
         raise ValueError(f"--out: expected a new or empty folder, got {out}, which holds files")
     if photos.is_dir() and out.resolve().is_relative_to(photos.resolve()):
         raise ValueError(f"--out: expected a folder outside the photographs, got {out} in {photos}")
+
+
+@contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """A folder in `out` for the length of the block; what killed runs left in `out` goes first.
+
+    Folders that it had to make go where the block fails. Raises ValueError where another run is at work in `out`.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        for left in out.glob(f"{UNFINISHED}*"):
+            _remove(left)
+        with TemporaryDirectory(prefix=UNFINISHED, dir=out) as name, _locked(Path(name)):
+            yield Path(name)
+    except BaseException:
+        with suppress(OSError):  # one that holds something by now stays
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder for the length of the block; the system unlocks it when the process ends, however that ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(left: Path) -> None:
+    try:
+        with _locked(left):
+            shutil.rmtree(left)
+    except BlockingIOError:
+        raise ValueError(f"--out: another run is at work in {left.parent}; wait for its end or stop it") from None
 
 
 def gather(source: Path, target: Path, rate: float) -> list[Photo]:

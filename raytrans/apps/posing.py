@@ -27,7 +27,8 @@ def require_pycolmap() -> Any:
     try:
         import pycolmap
     except ImportError as error:
-        raise ValueError(f"pycolmap is needed ({error}); install it with `pip install 'raytrans[photos]'`") from None
+        hint = "in the clone, `pip install --editable '.[photos]'` installs it"
+        raise ValueError(f"pycolmap is needed ({error}); {hint}") from None
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     return pycolmap
 

@@ -34,6 +34,6 @@ def _require_hub() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            f"huggingface_hub is needed ({error}); install it with `pip install 'raytrans[hub]'`"
+            f"huggingface_hub is needed ({error}); in the clone, `pip install --editable '.[hub]'` installs it"
         ) from None
     return huggingface_hub

@@ -38,6 +38,7 @@ def test_a_missing_package_is_one_line():
     done = python("render", "--help", before="sys.modules['torch'] = None")
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
     assert done.stderr.startswith("raytrans render: error: ") and "torch" in done.stderr
+    assert "`pip install --editable .` installs" in done.stderr
 
 
 def test_ctrl_c_while_torch_is_imported_is_one_line():

@@ -160,7 +160,26 @@ def test_pictures_of_nothing_have_status_2_and_leave_nothing(tmp_path, capsys):
     assert run(tmp_path / "in", "--out", tmp_path / "out", "--threads", 1) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no camera poses were found" in error and "take more photographs" in error
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "there").mkdir()
+    assert run(tmp_path / "in", "--out", tmp_path / "there") == 2 and list((tmp_path / "there").iterdir()) == []
+    assert run(tmp_path / "in", "--out", tmp_path / "new/deep") == 2 and not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_run_left_goes_and_a_run_at_work_stays(tmp_path):
+    left, out = tmp_path / "out/.unfinished-left/images", tmp_path / "out"
+    left.mkdir(parents=True)
+    (left / "a.png").write_text("half")
+    with import_photos.working_folder(out) as work:
+        assert list(out.iterdir()) == [work]
+        with pytest.raises(ValueError, match="--out: another run is at work in"), import_photos.working_folder(out):
+            pass
+        assert work.is_dir()
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +207,7 @@ def test_without_pycolmap_the_way_to_install_it_is_said(tmp_path, monkeypatch, c
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     picture(tmp_path / "in", "a.jpg")
     assert run(tmp_path / "in", "--out", tmp_path / "out") == 2
-    assert "pip install 'raytrans[photos]'" in capsys.readouterr().err
+    assert "`pip install --editable '.[photos]'`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("undistort", [False, True])

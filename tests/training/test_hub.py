@@ -78,7 +78,7 @@ def test_paths_are_left_alone(hub, tmp_path):
 
 def test_without_the_package_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"huggingface_hub is needed .*pip install 'raytrans\[hub\]'"):
+    with pytest.raises(ValueError, match=r"huggingface_hub is needed .*pip install --editable '\.\[hub\]'"):
         raytrans.load("hub://a/b")
 
 
