@@ -78,7 +78,8 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Train as the command line says; the exit status."""
     if (arguments.config is None) == (arguments.finetune is None):
-        raise ValueError("CONFIG: expected either a configuration or --finetune SCENE, got both or neither")
+        got = "neither" if arguments.config is None else "both"
+        raise ValueError(f"CONFIG: expected either a configuration or --finetune SCENE, got {got}")
     if arguments.init is not None:
         check_weights(arguments.init, arguments.resume)
     if arguments.finetune is not None:
