@@ -1,5 +1,6 @@
 """Measure renderings of held-out views against three renderers that learn nothing."""
 
+import difflib
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from raytrans.apps.reporting import chosen
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
-from raytrans.data.scene import HOLDOUT_STEP
+from raytrans.data.scene import HOLDOUT_STEP, Scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.equivariance.rigs import quarter_turned, rolled, scene_size
@@ -150,7 +151,7 @@ def main(arguments: Namespace) -> int:
     """Evaluate as the command line says; the exit status."""
     if arguments.contact_sheet is not None and arguments.contact_sheet.suffix.lower() != ".png":
         raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
-    captures = {name: None if name in SETS else open_scene(name) for name in arguments.scenes}
+    captures = {name: None if name in SETS else opened(name) for name in arguments.scenes}
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
     outputs.check_file("--json", arguments.json, files)
     outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
@@ -184,6 +185,14 @@ def main(arguments: Namespace) -> int:
         cli.say(f"contact sheet: {arguments.contact_sheet}")
     cli.write_page(arguments.report, lambda: page(values, shown))
     return 0
+
+
+def opened(name: str) -> Scene:
+    """The scene of that path; ValueError with the test set that a path of nothing comes close to."""
+    near = [] if Path(name).expanduser().exists() else difflib.get_close_matches(name, SETS, 1)
+    if near:
+        raise ValueError(f"{name}: no such file or folder (is it the test set {near[0]}?)")
+    return open_scene(name)
 
 
 def set_cases(name: str) -> Iterator[Case]:

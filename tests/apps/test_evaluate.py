@@ -226,10 +226,23 @@ def test_depth_metrics_are_printed_and_written_where_depth_is_known(place, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"),
+    [("nowhere", ""), ("eazy-128", " (is it the test set easy-128?)"), ("fulll", " (is it the test set full?)")],
+)
+def test_a_scene_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys, name, hint):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(app.main, app.parser(), [name]) == 2
+    assert capsys.readouterr().err == f"evaluate: error: {name}: no such file or folder{hint}\n"
+    (tmp_path / name).mkdir()
+    assert cli.run(app.main, app.parser(), [name]) == 2
+    assert "test set" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("more", "named"),
     [
         (["--protocol", "I/X"], "I/X"),
-        (["nowhere"], "nowhere"),
+        (["stray"], "stray"),
         (["--json", "."], "--json"),
         (["--contact-sheet", "sheet.jpg"], "sheet.jpg"),
     ],
