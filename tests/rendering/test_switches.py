@@ -146,7 +146,7 @@ LINES = [  # as in docs/training.md
     ["model.exposure=true"],
     ["model.fine_type=36x0", "model.typed=[]"],
     ['model.fine_type="24x0 + 6x1"', "model.typed=[6]"],
-    ['model.fine_type="24x0 + 2x1 + 2x2 + 2x3"', "model.typed=[2, 2, 2]"],
+    ['model.fine_type="24x0 + 3x1 + 2x2 + 1x3"', "model.typed=[3, 2, 1]"],
 ]
 
 
