@@ -86,7 +86,7 @@ def _training(case: Case, model: Renderer) -> Work:
     """Drawing the sample, encoder, loss, gradients and AdamW; drawing scenes is left out."""
     drawn = _scene(case.size, case.sources)
     scene = SceneData(list(drawn.images), drawn.cameras, list(drawn.depth))
-    config = DataConfig(sources=(case.sources, case.sources), rays=case.rays)
+    config = DataConfig(views=case.sources + 1, sources=(case.sources, case.sources), rays=case.rays)
     model, optim = model.train(), OptimConfig()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
