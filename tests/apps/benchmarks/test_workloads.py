@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from raytrans.apps.benchmarks import workloads
+from raytrans.apps.benchmarks.settings import Sizes
 from raytrans.apps.benchmarks.workloads import Case, prepared
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
@@ -53,3 +54,16 @@ def test_a_training_step_changes_the_weights_it_trains(weights, monkeypatch):
 def test_an_encoding_is_counted_in_pixels_of_the_sources(weights):
     work = prepared(Case("encoding", 2, (16, 24)), weights)
     assert work.rays == 2 * 16 * 24 and len(work.run()) == 2
+
+
+def test_every_number_of_sources_that_is_measured_can_be_trained_from(weights, monkeypatch):
+    seen = []
+
+    def counted(model, sample, optim, generator):
+        seen.append(len(sample.views))
+        return {"total": model.head.hazard * 1.0}
+
+    monkeypatch.setattr(workloads, "sample_losses", counted)
+    for count in Sizes().sources:
+        prepared(Case("training", count, (8, 8), samples=4, rays=4), weights).run()
+    assert seen == list(Sizes().sources)
