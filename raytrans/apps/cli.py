@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import raytrans
+from raytrans.apps import outputs
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
@@ -145,6 +146,16 @@ def output_file(text: str) -> Path:
     return path
 
 
+def report_file(text: str) -> Path:
+    """A path that a report can be written to, as an argparse type; what is there already must be one of ours."""
+    path = output_file(text)
+    try:
+        outputs.check_own(path)
+    except (ValueError, OSError) as error:
+        raise ArgumentTypeError(str(error)) from None
+    return path
+
+
 def output_folder(text: str) -> Path:
     """A folder that exists or can be made, as an argparse type; it is not made yet."""
     path = Path(text).expanduser()
@@ -164,7 +175,7 @@ def _check_parents(folder: Path) -> None:
 def add_json_argument(parser: ArgumentParser, required: bool = False) -> None:
     """`--json FILE`: where to write the numbers."""
     text = "write the numbers to this file as JSON"
-    parser.add_argument("--json", type=output_file, metavar="FILE", required=required, help=text)
+    parser.add_argument("--json", type=report_file, metavar="FILE", required=required, help=text)
 
 
 def add_checkpoint_argument(parser: ArgumentParser, device: bool = True) -> None:
@@ -224,16 +235,16 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def write_report(path: Path | None, values: object) -> None:
-    """Write the numbers of a run where `--json` said, if it did."""
+def write_report(path: Path | None, values: Mapping[str, object]) -> None:
+    """Write the numbers of a run, with the versions, where `--json` said, if it did."""
     if path is not None:
-        write_json(path, values)
+        write_json(path, {"versions": versions(), **values})
 
 
 def add_page_argument(parser: ArgumentParser) -> None:
     """`--report FILE.html`: where to write the page for people."""
     text = "write a page with pictures and charts to this file, which needs no other"
-    parser.add_argument("--report", type=output_file, metavar="FILE.html", help=text)
+    parser.add_argument("--report", type=report_file, metavar="FILE.html", help=text)
 
 
 def add_no_page_argument(parser: ArgumentParser) -> None:
@@ -246,6 +257,7 @@ def write_page(path: Path | None, make: Callable[[], Page]) -> None:
     if path is None:
         return
     try:
+        outputs.check_own(path)
         make().save(path)
     except Exception as error:
         warn([f"the report {path} could not be written: {type(error).__name__}: {error}"])

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import cli
+from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
-from raytrans.apps.outputs import padded, surface_depth, write_cameras, write_depth_pictures, write_frame
 from raytrans.apps.render import Rendered, Target, errors, planned, rendered
 from raytrans.data.readers import open_scene
 from raytrans.equivariance import Report, check_model
@@ -19,6 +18,7 @@ from raytrans.reports.page import Page
 from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import psnr
 
+PAGE, ORBIT = "index.html", "orbit"
 SHIPPED = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
 VIEW_SIZE, ORBIT_SIZE, CHECK_SIZE = 128, 72, 48
 VIEWS, FRAMES, SOURCES, CHECK_SOURCES = 2, 24, 8, 4
@@ -46,6 +46,8 @@ def main(arguments: Namespace) -> int:
     if arguments.scene == SHIPPED and not SHIPPED.is_dir():
         raise ValueError("--scene: the default needs a clone of the repository, where scenes/blocks is; name a SCENE")
     scene = open_scene(arguments.scene)
+    outputs.check_folder(arguments.out / ORBIT, outputs.scene_files(scene, arguments.scene), FRAMES)
+    outputs.check_own(arguments.out / PAGE)
     model = cli.load_model(arguments)
     cli.say(f"{arguments.scene}: {VIEWS} held-out views, an orbit of {FRAMES} frames, then the contracts")
     page = Page(f"raytrans: {arguments.scene.name}")
@@ -54,7 +56,7 @@ def main(arguments: Namespace) -> int:
         "frame, nor the scale, nor the order of the photographs, nor the roll of a camera changes what it renders."
     )
     views = show_views(model, Capture(scene, SOURCES, VIEW_SIZE), page)
-    path = show_orbit(model, Capture(scene, SOURCES, ORBIT_SIZE), page, arguments.out)
+    path = show_orbit(model, Capture(scene, SOURCES, ORBIT_SIZE), page, arguments.out / ORBIT)
     report = show_contracts(model, Capture(scene, CHECK_SOURCES, CHECK_SIZE), page)
     values = {
         "scene": str(arguments.scene),
@@ -70,9 +72,9 @@ def main(arguments: Namespace) -> int:
         f"Made in {values['seconds']:.0f} seconds with at most {values['peak_memory_bytes'] / 1e6:.0f} MB, on "
         f"{torch.get_num_threads()} threads, by weights {values['checkpoint']} ({values['checkpoint_hash'][:12]})."
     )
-    page.save(arguments.out / "index.html")
+    page.save(arguments.out / PAGE)
     cli.write_report(arguments.json, values)
-    cli.say(f"{values['seconds']:.0f} seconds. Open this page in a browser: {(arguments.out / 'index.html').resolve()}")
+    cli.say(f"{values['seconds']:.0f} seconds. Open this page in a browser: {(arguments.out / PAGE).resolve()}")
     return 0 if report.passed else 1
 
 
@@ -133,12 +135,15 @@ def show_orbit(model: Renderer, capture: Capture, page: Page, folder: Path) -> d
     frames, depths, rays, cpu = [], [], 0, 0.0
     start = time.monotonic()
     for number, done in enumerate(rendered(model, capture, plan)):
-        frames.append(write_frame(folder / "orbit", number, done.out))
-        depths.append(surface_depth(done.out))
+        if number == 0:
+            outputs.begin(folder, FRAMES)
+        frames.append(outputs.write_frame(folder, number, done.out))
+        depths.append(outputs.surface_depth(done.out))
         rays, cpu = rays + done.out.opacity.numel(), cpu + done.rendering
-    write_depth_pictures(folder / "orbit", depths)
-    write_cameras(folder / "orbit", cameras)
-    write_video(folder / "orbit/video.mp4", padded(frames), 12)
+    outputs.write_depth_pictures(folder, depths)
+    write_video(folder / "video.mp4", outputs.padded(frames), 12)
+    outputs.write_cameras(folder, cameras)
+    outputs.finish(folder)
     page.video(f"{FRAMES} frames", frames, fps=12, width=4 * ORBIT_SIZE)
     speed, seconds = rays / max(cpu, 1e-9), time.monotonic() - start
     page.paragraph(f"{rays} rays in {seconds:.1f} seconds, {speed:.0f} rays per CPU-second, the encoder left out.")

@@ -153,9 +153,7 @@ def main(arguments: Namespace) -> int:
         raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
     captures = {name: None if name in SETS else opened(name) for name in arguments.scenes}
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
-    outputs.check_file("--json", arguments.json, files)
     outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
-    outputs.check_file("--report", arguments.report, files)
     model = cli.load_model(arguments)
     results, shown = [], {}
     for name, scene in captures.items():

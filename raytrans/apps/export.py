@@ -107,7 +107,6 @@ def check_outputs(arguments: Namespace, capture: Capture, kinds: dict[Path, str]
     if len({path.expanduser().resolve() for path in arguments.out}) < len(arguments.out):
         raise ValueError(f"--out: expected different names, got {' '.join(map(str, arguments.out))}")
     files = outputs.scene_files(capture.scene, Path(arguments.scene))
-    outputs.check_file("--json", arguments.json, files)
     for path, kind in kinds.items():
         try:
             place = (cli.output_folder if kind == "depths" else cli.output_file)(str(path))

@@ -38,13 +38,12 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Inspect as the command line says; the exit status."""
     scene = open_scene(arguments.scene)
-    files = outputs.scene_files(scene, Path(arguments.scene))
-    outputs.check_capture(arguments.out, files)
+    outputs.check_capture(arguments.out, outputs.scene_files(scene, Path(arguments.scene)))
     for name in (PAGE, NUMBERS):
-        outputs.check_file("--out", arguments.out / name, files)
-    outputs.check_file("--json", arguments.json, files)
+        outputs.check_own(arguments.out / name)
     done = inspect_scene(scene, arguments.max_size, arguments.views)
     values = {"scene": str(arguments.scene), "max_size": arguments.max_size, **numbers(done)}
+    values["versions"] = cli.versions()
     write_json(arguments.out / NUMBERS, values)
     inspection_page(scene, done, arguments.max_size).save(arguments.out / PAGE)
     cli.write_report(arguments.json, values)

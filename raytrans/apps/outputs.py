@@ -1,5 +1,6 @@
-"""The folder of a rendering: a scene again once it is complete, never a mixture of two, never the end of a capture.
+"""What may be written where: nothing takes the place of a file that is not ours, least of all of a scene.
 
+The folder of a rendering is a scene again once it is complete, never a mixture of two, never the end of a capture.
 `transforms.json` carries the mark of this command and lists the frames. While frames are written, `unfinished.json`
 stands in its place, so that a later run knows what it may remove, and nobody takes a part for a scene.
 """
@@ -27,6 +28,7 @@ from raytrans.export.files import (
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.depth import confidence
+from raytrans.reports.page import MARK
 
 GENERATOR = "raytrans render"
 CAMERAS, UNFINISHED = "transforms.json", "unfinished.json"
@@ -51,10 +53,12 @@ def frame_files(numbers: Iterable[str]) -> list[str]:
 
 
 def scene_files(scene: Scene, path: Path) -> list[Path]:
-    """The files that an opened scene consists of: cameras, images, depths, masks."""
-    cameras = [file for reader in READERS.values() for file in reader.found_in(path.expanduser())]
+    """What an opened scene consists of: cameras, images, depths, masks, points, and last what was opened."""
+    path = path.expanduser()
+    cameras = [file for reader in READERS.values() for file in reader.found_in(path)]
     pixels = [file for frame in scene.frames for file in (frame.image, frame.depth, frame.mask) if file is not None]
-    return [*cameras, *pixels]
+    named = [(file, _content(file).get("ply_file_path")) for file in cameras if file.suffix.lower() == ".json"]
+    return [*cameras, *pixels, *(file.parent / points for file, points in named if isinstance(points, str)), path]
 
 
 def check_folder(folder: Path, files: Sequence[Path], count: int) -> None:
@@ -85,9 +89,32 @@ def check_capture(folder: Path, files: Sequence[Path]) -> None:
 
 
 def check_file(option: str, file: Path | None, files: Iterable[Path]) -> None:
-    """Refuse to write a file that belongs to a scene, by whatever name; ValueError naming the option."""
-    if file is not None and file.exists() and any(file.samefile(one) for one in files if one.exists()):
-        raise ValueError(f"{option}: {file} is a file of the scene; choose another file")
+    """Refuse to write over a file in or below a folder of a scene; ValueError naming the option.
+
+    files: those of the scene. A format has more of them than are listed (poses, intrinsics), in the same folders.
+    """
+    if file is not None and file.exists():
+        folders = {one if one.is_dir() else one.parent for one in files}
+        if any(is_inside(file, folder) for folder in folders):
+            raise ValueError(f"{option}: {file} is there already, in a folder of the scene; choose another file")
+
+
+def check_own(file: Path) -> None:
+    """Refuse to write over a file, unless it is empty or numbers or a page of ours; ValueError naming the file."""
+    if file.exists() and not is_own(file):
+        raise ValueError(f"{file} is there already, and not a report of raytrans; choose another file")
+
+
+def is_own(file: Path) -> bool:
+    """Whether a file holds nothing, or numbers or a page that one of the commands wrote."""
+    if not file.is_file():
+        return False
+    with open(file, "rb") as stream:
+        head = stream.read(1024)
+    if head.startswith(b"{"):
+        versions = _content(file).get("versions")
+        return isinstance(versions, dict) and "raytrans" in versions
+    return not head or MARK.encode() in head
 
 
 def is_inside(file: Path, folder: Path) -> bool:
@@ -103,11 +130,17 @@ def is_marked(file: Path) -> bool:
 
 def _read(file: Path) -> dict | None:
     """Content of a JSON file that carries the mark, else None."""
+    content = _content(file)
+    return content if content.get("generator") == GENERATOR else None
+
+
+def _content(file: Path) -> dict:
+    """What a JSON file holds; empty where it is none, or no object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) and content.get("generator") == GENERATOR else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _numbers(folder: Path) -> list[str]:

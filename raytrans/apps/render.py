@@ -187,7 +187,6 @@ def check_outputs(arguments: Namespace, scene: Scene, count: int) -> None:
     """Refuse outputs that would mix with the scene, or write over it, over another capture, or over the cameras."""
     files = outputs.scene_files(scene, Path(arguments.scene))
     outputs.check_folder(arguments.out, files, count)
-    outputs.check_file("--json", arguments.json, files)
     cameras, old = Path(arguments.views), arguments.out / outputs.CAMERAS
     if cameras.is_file() and old.is_file() and cameras.samefile(old):
         raise ValueError(f"--views: {cameras} would be written over; choose another --out")

@@ -1,11 +1,10 @@
 """Measure the equivariance contracts of a checkpoint on a scene."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 import torch
 
-from raytrans.apps import advice, cli, outputs
+from raytrans.apps import advice, cli
 from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
@@ -49,10 +48,6 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Verify as the command line says; the exit status."""
     scene = None if arguments.scene is None else open_scene(arguments.scene)
-    if scene is not None:
-        files = outputs.scene_files(scene, Path(arguments.scene))
-        outputs.check_file("--json", arguments.json, files)
-        outputs.check_file("--report", arguments.report, files)
     model = cli.load_model(arguments)
     if scene is None:
         views, camera = generated_views(arguments.sources, arguments.max_size)

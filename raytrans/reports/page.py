@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raytrans.export.files import png_bytes, write_text, write_video
 
+MARK = '<meta name="generator" content="raytrans">'  # by which a page is known to be ours
 COMPRESSION = 6  # of pictures: hardly larger than the smallest, in a sixth of the time
 STYLE = """
 :root { color-scheme: light dark; }
@@ -77,7 +78,7 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        head = f'<meta charset="utf-8">{MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         head += f"\n<title>{escape(self.title)}</title>\n<style>{STYLE}</style>"
         body = "\n".join([f"<h1>{escape(self.title)}</h1>", *self._parts])
         return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{body}\n</body>\n</html>\n'

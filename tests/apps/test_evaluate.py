@@ -262,5 +262,5 @@ def test_no_file_of_a_scene_is_written_over(place, capsys, option, name):
     before = file.read_bytes()
     assert run(place, option, str(file)) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and f"{option}: {file} is a file of the scene" in lines[0]
+    assert len(lines) == 1 and f"{option}: {file} is there already" in lines[0]
     assert file.read_bytes() == before

@@ -133,5 +133,5 @@ def test_no_file_of_the_scene_is_written_over(place, tmp_path, capsys, name):
     for file in (named, place / "scene" / name):
         assert run(place / "scene", "--checkpoint", place / "sound.safetensors", "--json", file) == 2
         lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 1 and f"--json: {file} is a file of the scene" in lines[0]
+        assert len(lines) == 1 and f"--json: {file} is there already" in lines[0]
     assert named.read_bytes() == before
