@@ -44,7 +44,7 @@ def test_the_parts_of_a_chunk_are_replayed_on_its_own_inputs():
     traced = found["whole chunk"][0]()
     torch.testing.assert_close(edges, traced.edges)
     torch.testing.assert_close(weights, traced.proposal)
-    query, tokens, _ = found["view stage"][0]()
+    query, tokens, *_ = found["view stage"][0]()
     assert query.shape[:2] == (rays, samples) and tokens.shape[:3] == (count, rays, samples)
     assert found["ray stage"][0]().shape == query.shape and not query.requires_grad
 
