@@ -25,6 +25,7 @@ from raytrans.training.metrics import psnr
 from raytrans.training.samples import Sample, SceneData, seen_through
 
 CHECK_STEP, CHECKS, CHECK_PIXELS = 8, 6, 1500
+BETAS = 0.9, 0.99
 INTERRUPTED = "interrupted"
 LEAST = 4  # views: one to check, one to train on, two sources
 
@@ -129,7 +130,8 @@ def finetune(
     """
     config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
     done, step, end, colors = 0.0, 0, "time is over", []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    # few steps: squares of gradients from the start of a run would slow its end
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
     best = Best(model, material, keep)
     report(0, {"check/psnr": best.start})
     begin = time.monotonic()
