@@ -214,8 +214,7 @@ def check_finite(color: Tensor, checkpoint: Path | None) -> None:
 
 def checkpoint_facts(checkpoint: Path | None) -> dict[str, str]:
     """Name and SHA-256 of the file that the weights come from."""
-    path = RELEASED if checkpoint is None else Path(checkpoint)
-    path = path / hub.WEIGHTS if path.is_dir() else path
+    path = hub.weights_file(RELEASED if checkpoint is None else Path(checkpoint))
     return {"checkpoint": path.name, "checkpoint_hash": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

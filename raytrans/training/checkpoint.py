@@ -85,7 +85,7 @@ def load(path: str | Path | None = None, device: torch.device | str | None = Non
     checkpoint of this version, for an address that cannot be fetched, and for a device that is not there.
     """
     path = RELEASED if path is None else hub.local(path)
-    model = load_model(path / hub.WEIGHTS if path.is_dir() else path)
+    model = load_model(hub.weights_file(path))
     try:
         return model.to(device or "cpu")
     except (AssertionError, RuntimeError) as error:

@@ -28,6 +28,11 @@ def local(path: str | Path) -> Path:
         raise ValueError(f"checkpoint: {text} could not be downloaded: {error}") from error
 
 
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path stands for: itself, or `model.safetensors` where it is a folder."""
+    return path / WEIGHTS if path.is_dir() else path
+
+
 def _require_hub() -> Any:
     """The module huggingface_hub; ValueError saying how to install it where it is absent."""
     try:

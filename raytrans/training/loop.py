@@ -22,7 +22,7 @@ from raytrans.rendering.synthesis import background_color
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.claim import claimed
 from raytrans.training.config import OptimConfig, TrainConfig
-from raytrans.training.hub import WEIGHTS
+from raytrans.training.hub import WEIGHTS, weights_file
 from raytrans.training.losses import sweep_loss, total_loss
 from raytrans.training.samples import Sample, SampleStream, SceneData
 
@@ -43,7 +43,7 @@ class RunOptions:
 
 def init_file(path: Path) -> Path:
     """The checkpoint that a run starts from: a file, or `model.safetensors` of a folder; ValueError where none is."""
-    file = path / WEIGHTS if path.is_dir() else path
+    file = weights_file(path)
     if not file.is_file():
         raise ValueError(f"--init: no such file {file}")
     return file
