@@ -240,7 +240,7 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def test_what_is_imported_is_declared():
-    extras = (None, "meshes", "export", "hub", "photos")
+    extras = (None, "meshes", "export", "hub", "photos", "processes", "view")
     run = {name: requirement for extra in extras for name, requirement in requirements(extra).items()}
     assert {name: file for name, file in third_party("raytrans").items() if name not in run} == {}
     assert {name: file for name, file in third_party("tools").items() if name not in run} == {}
@@ -251,7 +251,7 @@ def test_what_is_imported_is_declared():
 def test_what_is_declared_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
-    extras = (None, "meshes", "export", "hub", "photos", "test", "dev")
+    extras = (None, "meshes", "export", "hub", "photos", "processes", "view", "test", "fuzz", "dev")
     for requirement in [r for extra in extras for r in requirements(extra).values()]:
         assert pins[requirement.name] in requirement.specifier, requirement
     assert "torchvision" not in pins
