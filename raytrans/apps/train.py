@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import finetuning
+from raytrans.apps import cli, finetuning
 from raytrans.apps.cli import (
     INTERRUPTED,
     add_json_argument,
@@ -21,10 +21,12 @@ from raytrans.apps.cli import (
 )
 from raytrans.apps.reporting import write_training_page
 from raytrans.data.generate import generated_scene
+from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.export.files import append_json_line, read_json_lines, write_text
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
@@ -72,52 +74,63 @@ def parser() -> ArgumentParser:
     )
     add_no_page_argument(out)
     add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Train as the command line says; the exit status."""
-    if (arguments.config is None) == (arguments.finetune is None):
-        got = "neither" if arguments.config is None else "both"
-        raise ValueError(f"CONFIG: expected either a configuration or --finetune SCENE, got {got}")
-    if arguments.init is not None:
-        check_weights(arguments.init, arguments.resume)
-    if arguments.finetune is not None:
+    with cli.together(arguments.device) as processes:
+        if (arguments.config is None) == (arguments.finetune is None):
+            got = "neither" if arguments.config is None else "both"
+            raise ValueError(f"CONFIG: expected either a configuration or --finetune SCENE, got {got}")
+        if arguments.init is not None and processes.first:
+            check_weights(arguments.init, arguments.resume)
+        if arguments.finetune is None:
+            return train_on_scenes(arguments, processes)
+        if processes.count > 1:
+            raise ValueError(f"--finetune: expected one process, as its steps are not shared, got {processes.count}")
         return finetuning.main(arguments, chosen_device(arguments.device))
+
+
+def train_on_scenes(arguments: Namespace, processes: Processes) -> int:
+    """Train on many scenes, as one of some processes; the exit status."""
     overrides = list(arguments.set)
     if arguments.precision:
         overrides.append(f'optim.precision="{arguments.precision}"')
     config = read_config(arguments.config, overrides)
     options = RunOptions(
-        out=run_folder(arguments.out, arguments.resume),
+        out=processes.from_first(lambda: run_folder(arguments.out, arguments.resume)),
         resume=arguments.resume,
         init=arguments.init,
         minutes=arguments.minutes,
-        device=chosen_device(arguments.device),
+        device=processes.device or chosen_device(arguments.device),
     )
     folders = [scene_data(Path(folder), config.data.max_size) for folder in config.data.folders]
     if config.data.folder_share > 0 and not folders:
         raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
-    report = Report(config, options.out)
+    report = Report(config, options.out) if processes.first else None
     held_out = held_out_scenes(config)
     interrupted = None
     try:
-        train(config, options, folders, lambda model: evaluate_held_out(model, held_out), report)
+        train(config, options, folders, lambda model: evaluate_held_out(model, held_out, processes), report, processes)
     except KeyboardInterrupt as stop:
         if not stop.args:  # nothing is saved yet
             raise
         interrupted = stop.args[0]
     finally:
-        report.close()
-    step = read_tensors(options.out / STATE)[1]["step"]
-    write_report(arguments.json, {"step": step, **report.last})
-    facts = {"configuration": arguments.config, "step": f"{step} of {config.optim.steps}", "seed": config.seed}
-    write_training_page(arguments, "Training", facts)
-    if interrupted:
-        log.warning(interrupted)
-        return INTERRUPTED
-    log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
-    return 0
+        if report is not None:
+            report.close()
+    if processes.first:
+        step = read_tensors(options.out / STATE)[1]["step"]
+        write_report(arguments.json, {"step": step, **report.last})
+        facts = {"configuration": arguments.config, "step": f"{step} of {config.optim.steps}", "seed": config.seed}
+        write_training_page(arguments, "Training", facts)
+        if interrupted:
+            log.warning(interrupted)
+        else:
+            log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
+    return INTERRUPTED if interrupted else 0
 
 
 def written(folder: Path) -> str:
@@ -176,16 +189,25 @@ def held_out_scenes(config: TrainConfig) -> list:
     return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in range(count)]
 
 
-def evaluate_held_out(model: Renderer, scenes: list) -> dict[str, float]:
-    """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others."""
-    values: dict[str, list[float]] = {"psnr": [], "depth": []}
-    for scene in scenes:
-        indices = nearest(scene.cameras, scene.cameras[0], 6, exclude=[0])
-        views = Views([scene.images[i] for i in indices], scene.cameras[indices])
-        out = render(model, views, scene.cameras[0])
-        values["psnr"].append(psnr(out.color.cpu(), scene.images[0]))
-        values["depth"].append(depth_abs_rel(out.depth.cpu(), scene.depth[0]))
-    return {name: sum(v) / len(v) for name, v in values.items()}
+def evaluate_held_out(model: Renderer, scenes: list, processes: Processes = ALONE) -> dict[str, float]:
+    """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others.
+
+    Each process renders its share; the first has the means, the others nothing.
+    """
+    own = scenes[processes.rank :: processes.count]
+    found = list(processes.interleaved(held_out_errors(model, scene) for scene in own))
+    return {name: sum(one[name] for one in found) / len(found) for name in (found[0] if found else ())}
+
+
+def held_out_errors(model: Renderer, scene: GeneratedScene) -> dict[str, float]:
+    """PSNR and relative z-depth error of the first view of a scene."""
+    indices = nearest(scene.cameras, scene.cameras[0], 6, exclude=[0])
+    views = Views([scene.images[i] for i in indices], scene.cameras[indices])
+    out = render(model, views, scene.cameras[0])
+    return {
+        "psnr": psnr(out.color.cpu(), scene.images[0]),
+        "depth": depth_abs_rel(out.depth.cpu(), scene.depth[0]),
+    }
 
 
 class Report:
@@ -223,7 +245,9 @@ class Report:
         mean = {name: value / self.count for name, value in self.sums.items()}
         mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
         if self.timed:
-            mean["rays_per_second"] = self.config.data.rays * self.timed / max(time.monotonic() - self.start, 1e-9)
+            mean["rays_per_second"] = (
+                self.config.data.rays * self.config.data.batch * self.timed / max(time.monotonic() - self.start, 1e-9)
+            )
         self.sums, self.count, self.timed, self.start = {}, 0, 0, time.monotonic()
         self._log(self.step, mean)
 

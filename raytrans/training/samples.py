@@ -1,4 +1,4 @@
-"""Training samples: source views and target rays of one scene, each a function of (seed, step, rank) alone."""
+"""Training samples: source views and target rays of one scene, each a function of (seed, step, index in the batch)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ class SceneData:
 
 @dataclass
 class Sample:
-    """One training step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
+    """One sample of a step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
 
     `views` is None where the sources are encoded once for many steps.
     """
@@ -45,26 +45,27 @@ class Sample:
     axes: Tensor | None = None
 
 
-def scene_of_step(config: DataConfig, seed: int, step: int, rank: int = 0, ranks: int = 1) -> tuple[int, int]:
-    """(scene number, use): scenes come in interleaved pools of eight, each scene used `reuse` times."""
-    position = step * ranks + rank
+def scene_of_step(config: DataConfig, seed: int, step: int, index: int = 0) -> tuple[int, int]:
+    """(scene number, use) of a sample: scenes come in interleaved pools of eight, each scene used `reuse` times."""
+    position = step * config.batch + index
     block, within = divmod(position, POOL * config.reuse)
     use, member = divmod(within, POOL)
     return block * POOL + member + 7919 * seed, use
 
 
 class SampleStream(torch.utils.data.Dataset):
-    """Item `step` is the sample of that step; a map-style dataset, so that loaders can prefetch and resume anywhere."""
+    """Item `step * batch + index` is a sample of that step; a map-style dataset, so that loaders can prefetch.
 
-    def __init__(
-        self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1
-    ):
+    Which process asks for it makes no difference, and a run can be resumed anywhere.
+    """
+
+    def __init__(self, config: DataConfig, seed: int, steps: int, folders: list[SceneData]):
         self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
-        self.rank, self.ranks, self.meshes = rank, ranks, mesh_files(config.meshes)
+        self.meshes = mesh_files(config.meshes)
         self.load = lru_cache(maxsize=POOL)(self._load)
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.config.batch
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "load"}
@@ -80,9 +81,10 @@ class SampleStream(torch.utils.data.Dataset):
         scene = mixture_scene(self.config, FIRST_SEED + number, rng, self.meshes)
         return SceneData(list(scene.images), scene.cameras, list(scene.depth))
 
-    def __getitem__(self, step: int) -> Sample:
-        number, _ = scene_of_step(self.config, self.seed, step, self.rank, self.ranks)
-        rng = np.random.default_rng([self.seed, step, self.rank, 2])
+    def __getitem__(self, position: int) -> Sample:
+        step, index = divmod(position, self.config.batch)
+        number, _ = scene_of_step(self.config, self.seed, step, index)
+        rng = np.random.default_rng([self.seed, step, index, 2])
         return draw_sample(self.load(number), self.config, rng)
 
 

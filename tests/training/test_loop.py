@@ -2,6 +2,7 @@ import math
 import os
 import signal
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_a_time_limit_stops_with_the_state_saved(tmp_path):
     assert min(values) == 2
 
 
-def test_samples_are_functions_of_seed_step_and_rank():
+def test_samples_are_functions_of_seed_step_and_index():
     data = train_config(CONFIG).data
     first, second = SampleStream(data, 0, 9, []), SampleStream(data, 0, 9, [])
     second[7]
@@ -141,11 +142,12 @@ def test_samples_are_functions_of_seed_step_and_rank():
     assert not torch.equal(a.color, SampleStream(data, 1, 9, [])[3].color)
 
 
-def test_every_scene_is_used_as_often_as_asked_and_two_ranks_share_the_stream():
+def test_every_scene_is_used_as_often_as_asked_whatever_the_batch():
     data = train_config(CONFIG).data
     scenes = [scene_of_step(data, 0, step)[0] for step in range(32)]
     assert sorted(scenes) == sorted(list(range(16)) * 2)
-    shared = [scene_of_step(data, 0, step, rank, 2)[0] for step in range(16) for rank in range(2)]
+    data = replace(data, batch=2)
+    shared = [scene_of_step(data, 0, step, index)[0] for step in range(16) for index in range(2)]
     assert shared == scenes
 
 
