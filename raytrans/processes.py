@@ -6,6 +6,8 @@ well learn of it where they exchange something next; the one that has it raises 
 
 import logging
 import os
+import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 TIMEOUT = timedelta(hours=1)  # the first process may evaluate, or write a long video, while the others wait
+SILENCE = 20.0  # seconds that a process leaves the word to another, before torchrun ends it for having failed
 LAUNCHER = "TORCHELASTIC_RUN_ID"  # what torchrun sets in every process
 
 
@@ -121,6 +124,11 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if LAUNCHER in os.environ else 1
 
 
+def quiet() -> bool:
+    """Whether this is one of several processes of which another speaks for all."""
+    return launched() > 1 and int(os.environ.get("RANK", "0")) > 0
+
+
 def local_rank() -> int:
     """Number of this process among those of its machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else 0
@@ -128,12 +136,15 @@ def local_rank() -> int:
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """For what goes wrong on every process of a machine alike, before they have joined: the first says it."""
+    """For what goes wrong on every process of a machine alike, before they have joined: the first says it.
+
+    The others wait for torchrun to end them, which it does as soon as one has failed, and speak if it does not.
+    """
     try:
         yield
     except Exception:
         if local_rank():
-            raise Elsewhere from None
+            time.sleep(SILENCE)
         raise
 
 
@@ -156,10 +167,9 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         if processes.over:
             raise
         processes.tell(error=error)
-    except KeyboardInterrupt:  # reaches every process of a terminal
-        if processes.first:
-            raise
-        raise Elsewhere from None
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun, which a terminal interrupts too, hands it on
+        raise
     finally:
         if not processes.over and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -19,7 +20,7 @@ import raytrans
 from raytrans.apps import outputs
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.export.files import write_json
-from raytrans.processes import Elsewhere, Processes, joined, launched, said_once
+from raytrans.processes import SILENCE, Elsewhere, Processes, joined, launched, quiet, said_once
 from raytrans.rendering.renderer import Renderer
 from raytrans.reports.page import Page
 from raytrans.training import hub
@@ -51,9 +52,10 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
                 raise ValueError(f"torchrun: expected one process, as this work is not shared, got {launched()}")
         return main(arguments)
     except Elsewhere:
+        time.sleep(SILENCE)
         return MISTAKE
-    except KeyboardInterrupt:
-        return complain(parser.prog, "interrupted", INTERRUPTED)
+    except KeyboardInterrupt:  # reaches all processes of a terminal
+        return INTERRUPTED if quiet() else complain(parser.prog, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE

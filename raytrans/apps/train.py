@@ -110,7 +110,7 @@ def train_on_scenes(arguments: Namespace, processes: Processes) -> int:
     if config.data.folder_share > 0 and not folders:
         raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
     report = Report(config, options.out) if processes.first else None
-    held_out = held_out_scenes(config)
+    held_out = held_out_scenes(config, processes)
     interrupted = None
     try:
         train(config, options, folders, lambda model: evaluate_held_out(model, held_out, processes), report, processes)
@@ -181,21 +181,19 @@ def scene_data(folder: Path, max_size: int) -> SceneData:
     return SceneData(list(views.images), views.cameras, None)
 
 
-def held_out_scenes(config: TrainConfig) -> list:
-    """Generated scenes that neither training nor the frozen test sets use."""
-    side = config.data.sizes[0]
-    kinds = ("easy", "full")
-    count = config.log.evaluate_scenes
-    return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in range(count)]
+def held_out_scenes(config: TrainConfig, processes: Processes = ALONE) -> list[GeneratedScene]:
+    """This process's share of the generated scenes that neither training nor the frozen test sets use."""
+    side, kinds = config.data.sizes[0], ("easy", "full")
+    share = range(processes.rank, config.log.evaluate_scenes, processes.count)
+    return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in share]
 
 
 def evaluate_held_out(model: Renderer, scenes: list, processes: Processes = ALONE) -> dict[str, float]:
     """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others.
 
-    Each process renders its share; the first has the means, the others nothing.
+    scenes: this process's share of them; the first has the means over all, the others nothing.
     """
-    own = scenes[processes.rank :: processes.count]
-    found = list(processes.interleaved(held_out_errors(model, scene) for scene in own))
+    found = list(processes.interleaved(held_out_errors(model, scene) for scene in scenes))
     return {name: sum(one[name] for one in found) / len(found) for name in (found[0] if found else ())}
 
 
