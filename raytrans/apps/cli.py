@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,8 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
                 raise ValueError(f"torchrun: expected one process, as this work is not shared, got {launched()}")
         return main(arguments)
     except Elsewhere:
-        time.sleep(SILENCE)
+        with suppress(KeyboardInterrupt):
+            time.sleep(SILENCE)
         return MISTAKE
     except KeyboardInterrupt:  # reaches all processes of a terminal
         return INTERRUPTED if quiet() else complain(parser.prog, "interrupted", INTERRUPTED)

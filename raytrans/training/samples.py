@@ -46,11 +46,13 @@ class Sample:
 
 
 def scene_of_step(config: DataConfig, seed: int, step: int, index: int = 0) -> tuple[int, int]:
-    """(scene number, use) of a sample: scenes come in interleaved pools of eight, each scene used `reuse` times."""
-    position = step * config.batch + index
-    block, within = divmod(position, POOL * config.reuse)
+    """(scene number, use) of a sample: scenes come in interleaved pools of eight, each scene used `reuse` times.
+
+    Every index of the batch has scenes of its own, so that the process which takes its samples draws each once.
+    """
+    block, within = divmod(step, POOL * config.reuse)
     use, member = divmod(within, POOL)
-    return block * POOL + member + 7919 * seed, use
+    return (block * POOL + member + 7919 * seed) * config.batch + index, use
 
 
 class SampleStream(torch.utils.data.Dataset):
@@ -62,7 +64,7 @@ class SampleStream(torch.utils.data.Dataset):
     def __init__(self, config: DataConfig, seed: int, steps: int, folders: list[SceneData]):
         self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
         self.meshes = mesh_files(config.meshes)
-        self.load = lru_cache(maxsize=POOL)(self._load)
+        self.load = lru_cache(maxsize=POOL * config.batch)(self._load)
 
     def __len__(self) -> int:
         return self.steps * self.config.batch
@@ -72,7 +74,7 @@ class SampleStream(torch.utils.data.Dataset):
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self.load = lru_cache(maxsize=POOL)(self._load)
+        self.load = lru_cache(maxsize=POOL * self.config.batch)(self._load)
 
     def _load(self, number: int) -> SceneData:
         rng = np.random.default_rng([self.seed, number, 1])
