@@ -4,10 +4,13 @@ They are forked from this one and find each other through a file.
 """
 
 import os
+import re
+import runpy
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +20,11 @@ from raytrans.processes import ALONE, LAUNCHER, Processes, joined
 from raytrans.training import loop
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import train_config
+from raytrans.training.exchange import exchange
 from raytrans.training.loop import STATE, RunOptions, train
 from raytrans.training.samples import SampleStream, SceneData, sky_is_infinite
 
+EXAMPLE = SimpleNamespace(**runpy.run_path(Path(__file__).resolve().parents[1] / "docs" / "exchange.py"))
 STEPS = 20
 CONFIG = {
     "size": "tiny",
@@ -152,6 +157,38 @@ def test_a_run_of_two_processes_goes_on_in_one_and_the_other_way_round(ran, tmp_
         assert largest_difference(part["lines"], whole["lines"]) < 1e-9
     assert same_weights(last["weights"], whole["weights"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".running", "model.safetensors", STATE]
+
+
+def exchanges() -> dict:
+    """What the third of three processes, or any, gets of numbers that a table says beforehand."""
+    with joined("cpu") as crew:
+        parameters = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(()))]
+        parameters += [torch.nn.Parameter(torch.zeros(1))]
+        parameters[0].grad = torch.arange(6.0).view(2, 3) * 10**crew.rank
+        if crew.rank == 1:
+            parameters[1].grad = torch.tensor(5.0)
+        terms = {"color": torch.tensor(crew.rank + 1.0)} | ({"sweep": torch.tensor(4.0)} if crew.rank == 2 else {})
+        terms, flags = exchange(crew, parameters, terms, [crew.rank == 1, False])
+        return {
+            "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
+            "terms": {name: value.item() for name, value in terms.items()},
+            "flags": flags,
+            "told": crew.tell(crew.rank**2),
+            "first": crew.from_first(lambda: f"of {crew.rank}"),
+            "shared": [list(crew.interleaved(range(crew.rank, total, crew.count))) for total in (0, 1, 5, 6)],
+            "line": EXAMPLE.exchanged(crew, "tiny"),
+        }
+
+
+def test_what_three_processes_tell_each_other(ran, tmp_path):
+    """The sum is 111 times what the first has, as each has ten times what the one before has."""
+    found = ran(tmp_path, exchanges, count=3)
+    for rank, one in enumerate(found):
+        assert one["gradients"] == [[[0.0, 111.0, 222.0], [333.0, 444.0, 555.0]], 5.0, None]
+        assert one["terms"] == {"color": 6.0, "sweep": 4.0} and one["flags"] == [True, False]
+        assert one["told"] == [0, 1, 4] and one["first"] == "of 0"
+        assert one["shared"] == ([[], [0], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5]] if rank == 0 else [[]] * 4)
+        assert re.fullmatch(r"tiny: 18,385 parameters, 0.07 MB, [\d.]+ s, [\d.]+ CPU-seconds", one["line"])
 
 
 @pytest.fixture
