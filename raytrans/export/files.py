@@ -1,16 +1,14 @@
 """Writers of files, each atomic: a reader sees the old file or the whole new one, never a part."""
 
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.atomic import replacing, write_bytes
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.distortion import MODELS as COEFFICIENTS
 
@@ -19,47 +17,10 @@ LENSES = {"opencv": "OPENCV", "rational": "FULL_OPENCV", "fisheye": "OPENCV_FISH
 UNKNOWN_COLOR = (0, 0, 0)
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends well and is removed when it fails.
-
-    Makes the folder where it is missing. Raises OSError naming `path` where it cannot be written (a full disk).
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600, which others could not read
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def refuse_existing(path: Path) -> None:
     """Raise ValueError naming a file that is there already, a dangling link included."""
     if path.exists() or path.is_symlink():
         raise ValueError(f"{path}: expected a new file, got one that exists; replace=True writes over it")
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write bytes, on the disk before they take the place of the old file."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:
