@@ -6,9 +6,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,10 +21,12 @@ from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import background_color
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.claim import claimed
-from raytrans.training.config import OptimConfig, TrainConfig
+from raytrans.training.config import DataConfig, OptimConfig, TrainConfig
+from raytrans.training.feed import Carried, Feed
 from raytrans.training.hub import WEIGHTS, weights_file
 from raytrans.training.losses import sweep_loss, total_loss
-from raytrans.training.samples import Sample, SampleStream, SceneData
+from raytrans.training.samples import Sample, SampleStream
+from raytrans.training.scenes import Captured, SceneData
 
 log = logging.getLogger(__name__)
 STATE, LOG = "training.safetensors", "log.jsonl"
@@ -116,33 +118,39 @@ def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate=None, report=None) -> Renderer:
+def train(
+    config: TrainConfig, options: RunOptions, captured: Sequence[SceneData] | Captured, evaluate=None, report=None
+) -> Renderer:
     """Train a model; writes `training.safetensors` (to resume) and `model.safetensors` (to use) into `options.out`.
 
-    `evaluate(model) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
+    `captured`: scenes on disk, as `Captured(config.data)` has them, or a list. `evaluate(model) -> dict` is called on
+    held-out scenes, `report(step, values)` with what there is to log: losses, norm of the gradient, seconds
+    `waited` for the sample, and, if any are, how many captured scenes are `skipped`.
     Every random draw is a function of (seed, step), so a resumed run repeats the losses of an uninterrupted one.
     Ctrl-C leaves as KeyboardInterrupt once the state is saved, with a sentence that says how to go on. Raises
     FloatingPointError where loss or gradient is not finite; what was saved before is kept. Raises ValueError where
     another process trains in the same folder.
     """
     with claimed(options.out):
-        return _train(config, options, folders, evaluate, report)
+        return _train(config, options, captured, evaluate, report)
 
 
-def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate, report) -> Renderer:
+def _train(
+    config: TrainConfig, options: RunOptions, captured: Sequence[SceneData] | Captured, evaluate, report
+) -> Renderer:
     optim, out, device = config.optim, options.out, torch.device(options.device)
     torch.manual_seed(config.seed)
     model = Renderer(config.model).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
     saved = _restore(config, options, model, optimizer)
     first = saved or 0
-    log.info(_opening(config, options, model, first, len(folders)))
+    log.info(_opening(config, options, model, first, len(captured)))
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    stream = SampleStream(config.data, config.seed, optim.steps, folders)
+    stream = SampleStream(config.data, config.seed, optim.steps, captured)
     step, interrupted = first, False
     try:
         with _uninterrupted():  # an interrupt in a fork would be lost, or end a worker with a traceback
-            samples = iter(_loader(stream, first, config.data.workers))
+            samples = Feed(iter(_loader(stream, first, config.data.workers)))
         for step, sample in zip(range(first, optim.steps), samples, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(optim, step)
@@ -160,7 +168,8 @@ def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], e
                 optimizer.step()
                 step = done = step + 1
             if report is not None:
-                report(done, {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()})
+                values = {name: value.item() for name, value in terms.items()}
+                report(done, values | {"gradient": norm.item()} | samples.facts())
             if done % config.log.checkpoint_every == 0:
                 with _uninterrupted():
                     save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
@@ -200,15 +209,15 @@ def _restore(config: TrainConfig, options: RunOptions, model: Renderer, optimize
     return metadata["step"]
 
 
-def _opening(config: TrainConfig, options: RunOptions, model: Renderer, first: int, folders: int) -> str:
+def _opening(config: TrainConfig, options: RunOptions, model: Renderer, first: int, captured: int) -> str:
     steps, count = config.optim.steps, sum(p.numel() for p in model.parameters())
     if first >= steps:
         return f"already at step {first} of {steps}, nothing to do"
     begin = "" if options.init is None else f" from {options.init}"
-    share = f" for {config.data.folder_share:.0%} of the scenes" if folders else ""
+    share = f" for {config.data.folder_share:.0%} of the scenes" if captured else ""
     return (
         f"training size {config.size}, {count:,} parameters{begin}, steps {first + 1} to {steps} of {config.data.rays} "
-        f"rays on {options.device}, folders: {folders}{share}; a line every {config.log.log_every} steps"
+        f"rays on {options.device}, scenes on disk: {captured}{share}; a line every {config.log.log_every} steps"
     )
 
 
@@ -238,7 +247,7 @@ def _uninterrupted() -> Iterator[None]:
 
 def _loader(stream: SampleStream, first: int, workers: int):
     return torch.utils.data.DataLoader(
-        stream,
+        Carried(stream),
         batch_size=None,
         sampler=range(first, len(stream)),
         num_workers=workers,
@@ -256,11 +265,12 @@ def _plain(config: TrainConfig) -> dict:
 
 
 def _experiment(config: dict) -> dict:
-    """What the losses depend on: all but logging and the number of processes that draw samples.
+    """What the losses depend on: all but logging, the number of processes that draw samples and what these keep.
 
-    Keys of the model that an earlier version did not know have their defaults.
+    Keys that an earlier version did not know have their defaults.
     """
-    data = {name: value for name, value in config["data"].items() if name != "workers"}
+    data = json.loads(json.dumps(asdict(DataConfig()))) | config["data"]
+    data = {name: value for name, value in data.items() if name not in ("workers", "cache")}
     model = ModelConfig().to_dict() | config["model"]
     return {name: value for name, value in config.items() if name != "log"} | {"data": data, "model": model}
 

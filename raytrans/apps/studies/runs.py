@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from raytrans.apps.studies.arms import EQUAL, Study
-from raytrans.apps.train import scene_data
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.loop import STATE, RunOptions, train
 from raytrans.training.samples import POOL
+from raytrans.training.scenes import Captured
 
 ARM, SPENT = "arm.json", "spent.json"
 MINUTES = 6.0
@@ -124,8 +124,7 @@ def trained(folder: Path, config: TrainConfig, device: str) -> None:
         if step % config.log.checkpoint_every == 0 or step == config.optim.steps:
             write_json(folder / SPENT, {"step": step, "cpu_seconds": before + time.process_time() - start})
 
-    scenes = [scene_data(Path(path), config.data.max_size) for path in config.data.folders]
-    train(config, RunOptions(folder, resume=step > 0, device=device), scenes, report=note)
+    train(config, RunOptions(folder, resume=step > 0, device=device), Captured(config.data), report=note)
 
 
 def spent_seconds(folder: Path) -> float:
