@@ -81,20 +81,27 @@ class Shards:
                 raise ValueError(f"{file}: {told or type(error).__name__}") from None
 
 
-def _members(file: Path, start: int = 0) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The members of an uncompressed tar file from a byte on; ValueError where one does not lie behind the last."""
+def _members(file: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of an uncompressed tar file from a byte on, up to another or the end of the archive.
+
+    Raises ValueError where a member does not lie behind the last, and where what follows them is neither.
+    """
     with open(file, "rb") as stream:
+        whole = stream.seek(0, 2)
         stream.seek(start)
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             after = start
-            while (member := tar.next()) is not None:
+            while after == start or end is None or tar.offset < end:
+                member = tar.next()
+                if member is None:
+                    break
                 tar.members = []  # kept otherwise, without end
-                if member.offset < after or member.size < 0:
+                if member.offset < after or not 0 <= member.size <= whole:
                     raise ValueError(f"its member {member.name[:80]!r} has an impossible size")
                 after = member.offset + tarfile.BLOCKSIZE
                 yield tar, member
             stream.seek(tar.offset)
-            if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes what it cannot read for the end
+            if end is None and stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # which tarfile takes for the end
                 raise ValueError(f"no member begins at byte {tar.offset}")
 
 
@@ -124,9 +131,7 @@ def _spans(file: Path) -> list[tuple[int, int]]:
 def _unpacked(file: Path, start: int, end: int, folder: Path) -> Path:
     """Write the members of a sample into a folder, and give the json among them, all of whose files are there."""
     key, names = None, set()
-    for tar, member in _members(file, start):
-        if member.offset >= end:
-            break
+    for tar, member in _members(file, start, end):
         named = KEYED.fullmatch(member.name) if _is_plain(member) else None
         if named is None:
             continue
