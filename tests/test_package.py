@@ -28,6 +28,7 @@ MODEL_SIDE = {"geometry", "fields", "layers", "models"}
 ALLOWED = {
     "shapes": set(),
     "atomic": set(),
+    "processes": set(),
     "geometry": set(),
     "fields": {"geometry"},
     "layers": {"geometry", "fields"},
@@ -35,10 +36,10 @@ ALLOWED = {
     "data": {"geometry"},
     "rendering": MODEL_SIDE | {"data"},
     "equivariance": MODEL_SIDE | {"data", "rendering"},
-    "training": MODEL_SIDE | {"data", "rendering"},
+    "training": MODEL_SIDE | {"data", "rendering", "processes"},
     "export": MODEL_SIDE | {"data", "rendering", "training"},
     "reports": MODEL_SIDE | {"data", "rendering", "training", "export"},
-    "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", ""},
+    "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", "processes", ""},
     "__main__": {"apps"},
     "": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports"},
 }

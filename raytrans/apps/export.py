@@ -18,6 +18,7 @@ from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, 
 from raytrans.export.meshes import fused_mesh, write_mesh
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.depth import confidence, rendered_from_others
 from raytrans.rendering.renderer import Renderer
 
@@ -53,22 +54,33 @@ def parser() -> ArgumentParser:
     cli.add_checkpoint_argument(out)
     cli.add_source_arguments(out, max_size=200)
     cli.add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Export as the command line says; the exit status."""
+    with cli.together(arguments.device) as processes:
+        return export_share(arguments, processes)
+
+
+def export_share(arguments: Namespace, processes: Processes) -> int:
+    """Render one's share of the views, as one of some processes, and export those of all as the first."""
     start = time.monotonic()
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     chosen = evenly_spaced(len(capture.scene), arguments.views)
     kinds = {path: kind_of(path) for path in arguments.out}
-    check_outputs(arguments, capture, kinds, len(chosen))
+    if processes.first:
+        check_outputs(arguments, capture, kinds, len(chosen))
     arguments.agree = arguments.agree or Agreement.views
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, processes.device)
     what = f"depth of {len(chosen)} view{'s'[: len(chosen) > 1]}"
     cli.say(f"{capture.scene.path}: {what}, each from up to {arguments.sources} others")
     folders = [path for path, kind in kinds.items() if kind == "depths"]
-    maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint)
+    processes.tell()  # before the first hour of work: whether all can do theirs
+    maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint, processes)
+    if not processes.first:
+        return 0
     cli.warn(advice.on_sources(capture, sources))
     values: dict[str, object] = {"views": chosen, "pixels": sum(depth.numel() for depth in maps.depth)}
     files = [path for path, kind in kinds.items() if kind != "depths"]
@@ -130,14 +142,24 @@ def check_agree(agree: int | None, count: int, every: int) -> None:
 
 
 def estimated(
-    model: Renderer, capture: Capture, chosen: list[int], folders: list[Path], checkpoint: Path | None
+    model: Renderer,
+    capture: Capture,
+    chosen: list[int],
+    folders: list[Path],
+    checkpoint: Path | None,
+    processes: Processes = ALONE,
 ) -> tuple[DepthMaps, list[list[int]]]:
-    """Depth maps of the chosen views, written to `folders` as they come, and the sources of each."""
+    """Depth maps of the chosen views, written to `folders` as they come, and the sources of each.
+
+    Each process renders its share; the first has them all, the others none.
+    """
     cameras = Cameras.stack([capture.camera(i) for i in range(len(capture.scene))])
     maps = DepthMaps(cameras[chosen], [], [], [])
     every, tell = [], Progress(len(chosen))
-    for number, (sources, out) in enumerate(rendered_from_others(model, cameras, chosen, capture.views, capture.count)):
-        out = out.map(lambda value: value.cpu())
+    share = chosen[processes.rank :: processes.count]
+    own = rendered_from_others(model, cameras, share, capture.views, capture.count)
+    own = ((sources, out.map(lambda value: value.cpu())) for sources, out in own)
+    for number, (sources, out) in enumerate(processes.interleaved(own)):
         cli.check_finite(out.color, checkpoint)
         image, mask = capture.image(chosen[number]), capture.mask(chosen[number])
         for folder in folders:
@@ -150,7 +172,7 @@ def estimated(
             values.append(new)
         every.append(sources)
         tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
-    for folder in folders:
+    for folder in folders if processes.first else ():
         outputs.write_depth_pictures(folder, [_solid(d, c) for d, c in zip(maps.depth, maps.confidence, strict=True)])
         scale = outputs.write_depth16(folder, len(chosen))["depth16_scale"]
         outputs.write_cameras(folder, list(maps.cameras), scale)

@@ -20,6 +20,7 @@ from raytrans.data.scene import Scene
 from raytrans.export.files import write_json, write_video
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import interpolate, orbit, spiral, wander
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import PRECISIONS, encode, render
@@ -97,35 +98,47 @@ def parser() -> ArgumentParser:
     out.add_argument("--pixel", type=cli.whole_number, nargs=3, metavar=("N", "X", "Y"), help=text)
     cli.add_no_page_argument(out)
     cli.add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
+    with cli.together(arguments.device) as processes:
+        return render_share(arguments, processes)
+
+
+def render_share(arguments: Namespace, processes: Processes) -> int:
+    """Render one's share of the pictures, as one of some processes, and write those of all as the first."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
     check_options(arguments.views, arguments.frames, arguments.dataparser_transforms)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     count, transforms = arguments.frames or FRAMES, arguments.dataparser_transforms
     targets, rate = chosen_targets(capture, arguments.views, count, transforms)
-    check_outputs(arguments, capture.scene, len(targets))
+    if processes.first:
+        check_outputs(arguments, capture.scene, len(targets))
     asked = None if arguments.no_report else arguments.pixel or [0]
     check_pixel(arguments.pixel, arguments.no_report, targets)
     plan = planned(capture, targets)
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, processes.device)
     cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
     cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
     cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))
+    processes.tell()  # before the first hour of work: whether all can do theirs
     frames, depths, rows, pixel, begun = [], [], [], None, time.monotonic()
-    for number, done in enumerate(rendered(model, capture, plan, arguments.precision, asked)):
-        cli.check_finite(done.out.color, arguments.checkpoint)
-        rows.append({"number": number, **measured(capture, done)})
+    own = rendered(model, capture, plan, arguments.precision, asked, processes)
+    own = ((done, checked(capture, done, arguments.checkpoint)) for done in own)
+    for number, (done, row) in enumerate(processes.interleaved(own)):
+        rows.append({"number": number, **row})
         pixel = pixel or done.pixel
         if number == 0:
             outputs.begin(arguments.out, len(targets))
         frames.append(outputs.write_frame(arguments.out, number, done.out))
         depths.append(outputs.surface_depth(done.out))
         cli.say(progress(rows, targets, time.monotonic() - begun))
+    if not processes.first:
+        return 0
     scale = outputs.write_depth_pictures(arguments.out, depths) | outputs.write_depth16(arguments.out, len(depths))
     write_video(arguments.out / "video.mp4", outputs.padded(frames), arguments.fps or rate)
     outputs.write_cameras(arguments.out, [target.camera for target in targets], scale["depth16_scale"])
@@ -140,6 +153,7 @@ def main(arguments: Namespace) -> int:
         "scene": str(arguments.scene),
         "max_size": arguments.max_size,
         "precision": arguments.precision,
+        "processes": processes.count,
         "fps": arguments.fps or rate,
         "views": rows,
         "pixel": pixel,
@@ -248,13 +262,15 @@ def rendered(
     plan: list[tuple[Target, list[int]]],
     precision: str = "float32",
     asked: Sequence[int] | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[Rendered]:
-    """Render the targets one after the other; neighbours with the same sources share their encoding.
+    """Render this process's share of the targets in order; neighbours with the same sources share their encoding.
 
     asked: the number of a target of which a pixel is explained, and column and row of that, or a sure one.
     """
     encoded, before = None, None
-    for number, (target, sources) in enumerate(plan):
+    for number in range(processes.rank, len(plan), processes.count):
+        target, sources = plan[number]
         start = time.process_time()
         if sources != before:
             encoded, before = None, sources  # the old one goes before the new one is made
@@ -267,6 +283,12 @@ def rendered(
             found = explained(model, views, sources, target.camera, pixel, encoded, precision)
             done.pixel = {"picture": number, **found}
         yield done
+
+
+def checked(capture: Capture, done: Rendered, checkpoint: Path | None) -> dict[str, object]:
+    """What is `measured` of a rendering; ValueError where its colours are no numbers."""
+    cli.check_finite(done.out.color, checkpoint)
+    return measured(capture, done)
 
 
 def measured(capture: Capture, done: Rendered) -> dict[str, object]:

@@ -105,9 +105,10 @@ def save_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer,
     write_tensors(path, tensors, {"format": FORMAT, "model": model.config.to_dict(), **metadata})
 
 
-def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer) -> dict:
-    """Restore what `save_training` wrote; returns its metadata."""
-    tensors, metadata = read_tensors(path)
+def restore_training(
+    model: Renderer, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict, path: Path
+) -> None:
+    """Restore what `save_training` wrote and `read_tensors` read from `path`."""
     if not {"step", "config"} <= metadata.keys():
         raise ValueError(f"checkpoint: {path}: expected the state of a training run, got weights alone")
     load_weights(model, tensors, path)
@@ -118,4 +119,3 @@ def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer)
         if own:
             state["state"][index] = own
     optimizer.load_state_dict(state)
-    return metadata

@@ -9,7 +9,7 @@ from pathlib import Path
 from raytrans.models.config import ModelConfig, model_config
 
 PRECISIONS = ("float32", "bfloat16")
-SEEDS = 2**31  # a step's generator is seeded with (seed << 32) + step
+SEEDS = 2**31  # a sample's generator is seeded with (seed << 32) + its number
 
 
 def _require(name: str, value: object, met: bool, expected: str) -> None:
@@ -38,8 +38,8 @@ class DataConfig:
 
     folders, shards: scenes on disk, folders and tar files by name or by pattern, drawn with probability `folder_share`,
     images at most `max_size` pixels; every worker keeps the last `cache` of them. sources: smallest and largest number
-    of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays:
-    target rays a step. reuse: steps that use one scene.
+    of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays: target rays a
+    sample. batch: samples a step, whose losses are averaged. reuse: samples that use one scene.
     """
 
     views: int = 9
@@ -61,11 +61,12 @@ class DataConfig:
     sources: tuple[int, int] = (4, 8)
     exposure: float = 0.0
     rays: int = 1024
+    batch: int = 1
     reuse: int = 4
     workers: int = 1
 
     def __post_init__(self):
-        _at_least(self, 1, "rays", "reuse", "max_size", "cache")
+        _at_least(self, 1, "rays", "batch", "reuse", "max_size", "cache")
         _at_least(self, 0, "workers")
         _at_least(self, 2, "views")
         sizes, sources = self.sizes, self.sources

@@ -28,30 +28,31 @@ class Carried(torch.utils.data.Dataset):
 
 
 class Feed:
-    """Samples of a loader. `waited`: seconds that the last one was waited for; `skipped`: scenes left out so far.
+    """Numbered samples of a loader; how long they are waited for, and which captured scenes are left out.
 
     Every captured scene that cannot be read is logged once, here, wherever it was read. Raises a ValueError among the
     samples.
     """
 
-    def __init__(self, samples: Iterator[Sample | ValueError]):
+    def __init__(self, samples: Iterator[tuple[int, Sample | ValueError]]):
         self.samples, self.waited, self.skipped = samples, 0.0, {}
 
     def __iter__(self) -> "Feed":
         return self
 
-    def __next__(self) -> Sample:
+    def __next__(self) -> tuple[int, Sample]:
         begin = time.monotonic()
-        sample = next(self.samples)
-        self.waited = time.monotonic() - begin
+        number, sample = next(self.samples)
+        self.waited += time.monotonic() - begin
         if isinstance(sample, ValueError):
             raise sample
-        for number, reason in sample.skipped:
-            if number not in self.skipped:
+        for scene, reason in sample.skipped:
+            if scene not in self.skipped:
                 log.warning("a scene is left out: %s", reason)
-            self.skipped[number] = reason
-        return sample
+            self.skipped[scene] = reason
+        return number, sample
 
     def facts(self) -> dict[str, float]:
-        """What there is to log beside the losses of the last sample; nothing of skipped scenes where there are none."""
-        return {"waited": self.waited} | ({"skipped": float(len(self.skipped))} if self.skipped else {})
+        """What there is to log: seconds waited since this was asked last, and scenes left out so far, if any."""
+        waited, self.waited = self.waited, 0.0
+        return {"waited": waited} | ({"skipped": float(len(self.skipped))} if self.skipped else {})

@@ -1,4 +1,4 @@
-"""Training samples: source views and target rays of one scene, each a function of (seed, step, rank) alone."""
+"""Training samples: source views and target rays of one scene, each a function of (seed, step, index in the batch)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ BIAS = 0.2  # spread of what is added to a photo, of that of the logarithm of it
 
 @dataclass
 class Sample:
-    """One training step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
+    """One sample of a step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
 
     `views` is None where the sources are encoded once for many steps. skipped: as in `SceneData`.
     """
@@ -39,35 +39,30 @@ class Sample:
     skipped: tuple[tuple[int, str], ...] = ()
 
 
-def scene_of_step(config: DataConfig, seed: int, step: int, rank: int = 0, ranks: int = 1) -> tuple[int, int]:
-    """(scene number, use): scenes come in interleaved pools of eight, each scene used `reuse` times."""
-    position = step * ranks + rank
-    block, within = divmod(position, POOL * config.reuse)
+def scene_of_step(config: DataConfig, seed: int, step: int, index: int = 0) -> tuple[int, int]:
+    """(scene number, use) of a sample: scenes come in interleaved pools of eight, each scene used `reuse` times.
+
+    Every index of the batch has scenes of its own, so that the process which takes its samples draws each once.
+    """
+    block, within = divmod(step, POOL * config.reuse)
     use, member = divmod(within, POOL)
-    return block * POOL + member + 7919 * seed, use
+    return (block * POOL + member + 7919 * seed) * config.batch + index, use
 
 
 class SampleStream(torch.utils.data.Dataset):
-    """Item `step` is the sample of that step; a map-style dataset, so that loaders can prefetch and resume anywhere.
+    """Item `step * batch + index` is a sample of that step; a map-style dataset, so that loaders can prefetch.
 
+    Which process asks for it makes no difference, and a run can be resumed anywhere.
     captured: scenes by number, a list or `Captured`; one that raises ValueError cannot be read, and is stepped over.
     """
 
-    def __init__(
-        self,
-        config: DataConfig,
-        seed: int,
-        steps: int,
-        captured: Sequence[SceneData] | Captured,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
+    def __init__(self, config: DataConfig, seed: int, steps: int, captured: Sequence[SceneData] | Captured):
         self.config, self.seed, self.steps, self.captured = config, seed, steps, captured
-        self.rank, self.ranks, self.meshes = rank, ranks, mesh_files(config.meshes)
-        self.load, self.permutation = Kept(self._load, POOL), Kept(self._permutation, 2)
+        self.meshes = mesh_files(config.meshes)
+        self.load, self.permutation = Kept(self._load, POOL * config.batch), Kept(self._permutation, 2)
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.config.batch
 
     def _load(self, number: int) -> SceneData:
         """Scene `number`: a captured one with probability `folder_share`, otherwise a generated one."""
@@ -98,9 +93,10 @@ class SampleStream(torch.utils.data.Dataset):
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch, 3]).permutation(len(self.captured))
 
-    def __getitem__(self, step: int) -> Sample:
-        number, _ = scene_of_step(self.config, self.seed, step, self.rank, self.ranks)
-        rng = np.random.default_rng([self.seed, step, self.rank, 2])
+    def __getitem__(self, position: int) -> Sample:
+        step, index = divmod(position, self.config.batch)
+        number, _ = scene_of_step(self.config, self.seed, step, index)
+        rng = np.random.default_rng([self.seed, step, index, 2])
         scene = self.load(number)
         return replace(draw_sample(scene, self.config, rng), skipped=scene.skipped)
 

@@ -15,13 +15,14 @@ from raytrans.apps.make_scenes import write_generated
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.shards import scene_members, write_shards
+from raytrans.processes import Processes
 from raytrans.rendering.renderer import Renderer
 from raytrans.training import loop
 from raytrans.training.checkpoint import read_tensors, write_tensors
 from raytrans.training.config import DataConfig, OptimConfig, train_config
 from raytrans.training.feed import Carried, Feed
 from raytrans.training.loop import STATE, RunOptions, train
-from raytrans.training.samples import PATIENCE, POOL, SampleStream, draw_sample, scene_of_step
+from raytrans.training.samples import PATIENCE, POOL, SampleStream, draw_sample
 from raytrans.training.scenes import Captured
 
 SCENES = 12
@@ -149,12 +150,16 @@ def test_samples_are_functions_of_seed_and_step_whoever_draws_them(folders, shar
     whole = [SampleStream(data, 3, steps, Captured(data))[step] for step in range(steps)]
     late = SampleStream(data, 3, steps, Captured(data))
     assert all(same(late[step], whole[step]) for step in (17, 2, 9))
-    drawn = list(Feed(iter(loop._loader(SampleStream(data, 3, steps, Captured(data)), 11, 2))))
-    assert all(same(a, b) for a, b in zip(drawn, whole[11:], strict=True))
-    ranks = [SampleStream(data, 3, steps, Captured(data), rank, 2) for rank in range(2)]
-    numbers = {scene_of_step(data, 3, step, rank, 2)[0] for step in range(steps // 2) for rank in range(2)}
-    assert numbers == {scene_of_step(data, 3, step)[0] for step in range(steps)}
-    assert not same(ranks[0][4], ranks[1][4])
+    drawn = list(Feed(loop._loader(SampleStream(data, 3, steps, Captured(data)), 11, 2)))
+    assert [number for number, _ in drawn] == list(range(11, steps))
+    assert all(same(a, b) for (_, a), b in zip(drawn, whole[11:], strict=True))
+    data = replace(data, batch=2)
+    pairs, one = SampleStream(data, 3, 4, Captured(data)), Processes()
+    for one.rank, one.count in ((0, 2), (1, 2)):
+        share = dict(loop._loader(pairs, 1, 0, one))
+        assert list(share) == [2 + one.rank, 4 + one.rank, 6 + one.rank]
+        assert all(same(share[number], pairs[number]) for number in share)
+    assert not same(pairs[2], pairs[3])
 
 
 def test_memory_is_bounded_by_what_is_kept_not_by_the_number_of_scenes(shards, monkeypatch):
@@ -177,8 +182,8 @@ def test_spoiled_scenes_are_stepped_over_counted_and_logged_once(spoiled, caplog
     folders, bad = spoiled
     data, steps = config(folders=folders), 64
     stream = SampleStream(data, 0, steps, Captured(data))
-    feed = Feed(iter(loop._loader(stream, 0, 0)))
-    drawn = list(feed)
+    feed = Feed(loop._loader(stream, 0, 0))
+    drawn = [sample for _, sample in feed]
     assert len(drawn) == steps and set(feed.skipped) == bad and feed.facts()["skipped"] == 3
     told = [record.getMessage() for record in caplog.records if record.name == "raytrans.training.feed"]
     words = {
@@ -190,8 +195,8 @@ def test_spoiled_scenes_are_stepped_over_counted_and_logged_once(spoiled, caplog
     for number in bad:
         assert sum(all(word in line for word in words[number]) for line in told) == 1
     caplog.clear()
-    workers = Feed(iter(loop._loader(SampleStream(data, 0, steps, Captured(data)), 0, 2)))
-    assert all(same(a, b) for a, b in zip(workers, drawn, strict=True))
+    workers = Feed(loop._loader(SampleStream(data, 0, steps, Captured(data)), 0, 2))
+    assert all(same(a, b) for (_, a), b in zip(workers, drawn, strict=True))
     assert workers.skipped == feed.skipped and len(caplog.records) == 3
     whole = {number for number in range(SCENES)} - bad
     skipped = [number for sample in drawn for number, _ in sample.skipped]
@@ -204,7 +209,7 @@ def test_where_nothing_can_be_read_training_ends_with_one_sentence(tmp_path, wor
         (tmp_path / "captures" / str(number)).mkdir(parents=True)
     data = config(folders=tmp_path / "captures", workers=workers)
     with pytest.raises(ValueError) as caught:
-        next(Feed(iter(loop._loader(SampleStream(data, 0, 4, Captured(data)), 0, workers))))
+        next(Feed(loop._loader(SampleStream(data, 0, 4, Captured(data)), 0, workers)))
     text = str(caught.value)
     assert text.startswith("data: 3 of 3 scenes") and "not a scene" in text and "\n" not in text
 
