@@ -12,6 +12,7 @@ from typing import Any
 from raytrans.apps import cli
 from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
+from raytrans.apps.progress import Stages
 from raytrans.training.claim import CLAIM, locked
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
@@ -60,7 +61,8 @@ def main(arguments: Namespace) -> int:
             raise ValueError(f"{arguments.photos}: expected at least 3 photographs, got {len(photos)}")
         cli.say(f"{arguments.photos}: {len(photos)} images")
         settings = {"lens": arguments.lens, "max_size": arguments.max_size, "threads": arguments.threads or -1}
-        model = pose(work / "images", photos, work, settings, cli.say)
+        with Stages() as tell:
+            model = pose(work / "images", photos, work, settings, cli.say, tell)
         if model is None or model.num_reg_images() < 2:
             raise ValueError(f"{arguments.photos}: no camera poses were found; {ADVICE}")
         write_scene(model, work, out, arguments.undistort)

@@ -2,11 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from raytrans.processes import quiet
+
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+INTERVAL = 0.1  # seconds between two looks of a bar
 
 
 class Progress:
@@ -36,6 +39,11 @@ class Progress:
     def traced(self, rays: int) -> None:
         """So many more rays are traced, where rays are the units."""
         self(rays, rays)
+
+    def over(self, items: Iterable) -> Iterator:
+        """The items, and the bar away after the last of them or when nobody wants more."""
+        with self:
+            yield from items
 
     def close(self) -> None:
         """Take the bar away."""
@@ -101,13 +109,13 @@ def aside() -> Iterator[None]:
 
 
 def _bar(what: str, total: int, unit: str, done: int):
-    if not sys.stderr.isatty():
+    if quiet() or not sys.stderr.isatty():
         return None
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    options = {"bar_format": BAR, "dynamic_ncols": True, "miniters": 0, "leave": False}
+    options = {"bar_format": BAR, "dynamic_ncols": True, "miniters": 0, "mininterval": INTERVAL, "leave": False}
     return tqdm(desc=what, total=total, unit=unit, initial=done, unit_scale=total >= 10_000, **options)
 
 
