@@ -19,6 +19,7 @@ from torch import Tensor
 import raytrans
 from raytrans.apps import outputs
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
+from raytrans.apps.progress import Beside, aside
 from raytrans.export.files import write_json
 from raytrans.processes import SILENCE, Elsewhere, Processes, joined, launched, quiet, said_once
 from raytrans.rendering.renderer import Renderer
@@ -41,7 +42,7 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
         raise ValueError(message)
 
     parser.error = refuse
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(Beside(sys.stderr))
     handler.addFilter(_named_warning)
     logging.basicConfig(format="%(prefix)s%(message)s", handlers=[handler])
     logging.getLogger("raytrans").setLevel(logging.INFO)
@@ -111,8 +112,9 @@ def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
 
 def say(text: str = "") -> None:
     """Write a line for the person at the terminal, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    with aside():
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def warn(lines: Iterable[str]) -> None:

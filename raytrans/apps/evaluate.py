@@ -3,7 +3,7 @@
 import difflib
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import chosen
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
@@ -181,7 +182,8 @@ def evaluate_share(arguments: Namespace, processes: Processes) -> int:
         capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.spread)
         cases = set_cases(name) if capture is None else scene_cases(capture, arguments.views)
         shown[name] = []
-        scored = processes.interleaved(evaluated(model, cases, arguments, processes))
+        bar = Progress(Path(name).name, rays_of(name, capture, arguments, processes), "rays")
+        scored = bar.over(processes.interleaved(evaluated(model, cases, arguments, processes, bar.traced)))
         results += collected(name, scored, arguments.protocol, shown[name])
     if not processes.first:
         return 0
@@ -217,6 +219,17 @@ def opened(name: str) -> Scene:
     return open_scene(name)
 
 
+def rays_of(name: str, capture: Capture | None, arguments: Namespace, processes: Processes = ALONE) -> int:
+    """How many rays of a scene or test set this process renders, under all protocols."""
+    if capture is None:
+        kind, side, _ = SETS[name]
+        sizes = [side * side] * (2 * len(TEST_SETS[kind]))
+    else:
+        cameras = [capture.camera(i) for i in measured_views(capture, arguments.views)]
+        sizes = [camera.height * camera.width for camera in cameras]
+    return len(arguments.protocol) * sum(sizes[processes.rank :: processes.count])
+
+
 def set_cases(name: str) -> Iterator[Case]:
     """Held-out views of the scenes of a generated test set, 0 and 8, from the nearest of the other eight."""
     kind, side, sources = SETS[name]
@@ -234,21 +247,30 @@ def generated_cases(scene: GeneratedScene, count: int) -> Iterator[Case]:
         yield Case(f"{scene.seed}/{i}", views, camera, scene.images[i], scene.depth[i])
 
 
-def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
-    """Held-out views of a scene on disk, or `wanted` of them; ValueError where it has none."""
+def measured_views(capture: Capture, wanted: int | None = None) -> list[int]:
+    """The held-out views of a scene, or `wanted` of them; ValueError where it has none."""
     holdout = capture.scene.split("holdout")
     if not holdout:
         raise ValueError(f"{capture.scene.path}: no held-out view ({len(capture.scene)} in all)")
-    for i in (holdout[k] for k in evenly_spaced(len(holdout), wanted)):
+    return [holdout[k] for k in evenly_spaced(len(holdout), wanted)]
+
+
+def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
+    """Held-out views of a scene on disk, or `wanted` of them; ValueError where it has none."""
+    for i in measured_views(capture, wanted):
         camera = capture.camera(i)
         views = capture.views(capture.sources(camera, i))
         yield Case(str(i), views, camera, capture.image(i), capture.depth(i))
 
 
 def evaluated(
-    model: Renderer, cases: Iterator[Case], arguments: Namespace, processes: Processes = ALONE
+    model: Renderer,
+    cases: Iterator[Case],
+    arguments: Namespace,
+    processes: Processes = ALONE,
+    tell: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[str, Scored]]:
-    """Names and scores of this process's share of the cases, in order."""
+    """Names and scores of this process's share of the cases, in order. tell: as in `raytrans.render`."""
     for number, case in enumerate(cases):
         if number % processes.count != processes.rank:
             continue
@@ -257,7 +279,7 @@ def evaluated(
         add_baselines(baselines, case)
         encoded = encode(model, case.views)
         for protocol, scores in protocols.items():
-            color, depth = render_case(model, case, protocol, arguments.seed + number, encoded)
+            color, depth = render_case(model, case, protocol, arguments.seed + number, encoded, tell)
             cli.check_finite(color, arguments.checkpoint)
             scores.add(color, depth, case)
             shown = shown or Shown(f"view {case.name}", color, depth, case.image, case.depth)
@@ -290,7 +312,12 @@ def add_baselines(scores: dict[str, Scores], case: Case) -> None:
 
 
 def render_case(
-    model: Renderer, case: Case, protocol: str, seed: int, encoded: EncodedViews | None = None
+    model: Renderer,
+    case: Case,
+    protocol: str,
+    seed: int,
+    encoded: EncodedViews | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Colour and z-depth of a case under a protocol, on the pixels of the case.
 
@@ -313,7 +340,7 @@ def render_case(
         camera = camera.quarter_turned(back)
     elif protocol == "I/3":
         views = views[sorted(nearest(views.cameras, camera, 3))]
-    out = render(model, encoded if encoded is not None and views is case.views else views, camera)
+    out = render(model, encoded if encoded is not None and views is case.views else views, camera, tell=tell)
     return tuple(torch.rot90(value.cpu(), -back, (0, 1)) for value in (out.color, out.depth))
 
 

@@ -2,7 +2,6 @@
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.progress import Progress
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import write_ply
 from raytrans.export.files import write_json
@@ -155,11 +155,11 @@ def estimated(
     """
     cameras = Cameras.stack([capture.camera(i) for i in range(len(capture.scene))])
     maps = DepthMaps(cameras[chosen], [], [], [])
-    every, tell = [], Progress(len(chosen))
-    share = chosen[processes.rank :: processes.count]
-    own = rendered_from_others(model, cameras, share, capture.views, capture.count)
+    every, share = [], chosen[processes.rank :: processes.count]
+    bar = Progress("rendering", sum(cameras[i].height * cameras[i].width for i in share), "rays")
+    own = rendered_from_others(model, cameras, share, capture.views, capture.count, tell=bar.traced)
     own = ((sources, out.map(lambda value: value.cpu())) for sources, out in own)
-    for number, (sources, out) in enumerate(processes.interleaved(own)):
+    for number, (sources, out) in enumerate(bar.over(processes.interleaved(own))):
         cli.check_finite(out.color, checkpoint)
         image, mask = capture.image(chosen[number]), capture.mask(chosen[number])
         for folder in folders:
@@ -171,7 +171,6 @@ def estimated(
         for values, new in ((maps.depth, out.depth), (maps.confidence, trust), (maps.color, image)):
             values.append(new)
         every.append(sources)
-        tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
     for folder in folders if processes.first else ():
         outputs.write_depth_pictures(folder, [_solid(d, c) for d, c in zip(maps.depth, maps.confidence, strict=True)])
         scale = outputs.write_depth16(folder, len(chosen))["depth16_scale"]
@@ -195,9 +194,9 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
     here = back.inverse()
     maps = replace(maps, cameras=maps.cameras.moved(here.rotation, here.translation)).trusted(arguments.confidence)
     values: dict[str, object] = {"pixels_confident": maps.known()}
-    cli.say("comparing the depths of the views")
     agreement = Agreement(views=arguments.agree, depth=arguments.tolerance)
-    maps = consistent(maps, agreement, Progress(len(maps)))
+    with Progress("comparing", len(maps), "views") as bar:
+        maps = consistent(maps, agreement, lambda view: bar.to(view + 1))
     check_confirmed(maps, values["pixels_confident"], arguments)
     voxel = arguments.voxel or footprint(maps)
     cloud = fused(maps, voxel)
@@ -208,10 +207,10 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
             cli.say(f"{path}: {len(cloud)} points")
     meshes = [path for path in files if kinds[path] == "mesh"]
     if meshes:
-        cli.say("fusing to a mesh")
         depth = torch.cat([one[one.isfinite()] for one in maps.depth]).median().item()
         noise, inside = arguments.tolerance * depth, cloud.points[inside_box(cloud.points, BOX)]
-        mesh = fused_mesh(maps, inside, voxel, noise, tell=Progress(len(maps)))
+        with Progress("fusing to a mesh", len(maps), "views") as bar:
+            mesh = fused_mesh(maps, inside, voxel, noise, tell=lambda view: bar.to(view + 1))
         values |= {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
         for path in meshes:
             write_mesh(path, mesh.moved(back))
@@ -232,22 +231,3 @@ def check_confirmed(maps: DepthMaps, confident: int, arguments: Namespace) -> No
     if not left:
         raise ValueError(f"depth: {text}")
     cli.warn([f"little is left: {text}"])
-
-
-class Progress:
-    """Tells, at most once a second, how many of `count` steps are done and about how long the others will take."""
-
-    def __init__(self, count: int, say: Callable[[str], None] = cli.say, clock: Callable[[], float] = time.monotonic):
-        self.count, self.say, self.clock = count, say, clock
-        self.begun = self.told = clock()
-
-    def __call__(self, done: int, text: str = "") -> None:
-        """Step number `done`, counted from 0, is over."""
-        now = self.clock()
-        last = done + 1 == self.count
-        if now - self.told < 1 and not last:
-            return
-        self.told = now
-        left = (now - self.begun) * (self.count - done - 1) / (done + 1)
-        parts = [f"{done + 1}/{self.count}", text, "" if last else f"about {cli.duration(left)} left"]
-        self.say("  ".join(part for part in parts if part))

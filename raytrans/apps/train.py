@@ -19,10 +19,10 @@ from raytrans.apps.cli import (
     positive_float,
     write_report,
 )
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import write_training_page
 from raytrans.data.generate import generated_scene
 from raytrans.data.generate.scene import GeneratedScene
-from raytrans.data.readers import open_scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.export.files import append_json_line, read_json_lines, write_text
@@ -34,7 +34,7 @@ from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.hub import WEIGHTS
 from raytrans.training.loop import LOG, STATE, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
-from raytrans.training.samples import SceneData, has_length
+from raytrans.training.scenes import Captured
 
 HELD_OUT_SEED = 500_000
 
@@ -106,14 +106,14 @@ def train_on_scenes(arguments: Namespace, processes: Processes) -> int:
         minutes=arguments.minutes,
         device=processes.device or chosen_device(arguments.device),
     )
-    folders = [scene_data(Path(folder), config.data.max_size) for folder in config.data.folders]
-    if config.data.folder_share > 0 and not folders:
-        raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
+    captured = Captured(config.data)
+    if config.data.folder_share > 0 and not captured:
+        raise ValueError("data.folder_share: expected 0 where data.folders and data.shards name nothing")
     report = Report(config, options.out) if processes.first else None
     held_out = held_out_scenes(config, processes)
     interrupted = None
     try:
-        train(config, options, folders, lambda model: evaluate_held_out(model, held_out, processes), report, processes)
+        train(config, options, captured, lambda model: evaluate_held_out(model, held_out, processes), report, processes)
     except KeyboardInterrupt as stop:
         if not stop.args:  # nothing is saved yet
             raise
@@ -165,22 +165,6 @@ def check_weights(path: Path, resume: bool) -> None:
             raise ValueError(f"--init: {path}: weight {name} holds NaN or infinity")
 
 
-def scene_data(folder: Path, max_size: int) -> SceneData:
-    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth.
-
-    Raises ValueError for fewer than two views, for cameras that share one place, and for a file that cannot be read.
-    """
-    scene = open_scene(folder)
-    train = scene.split("train") or range(len(scene))
-    if len(train) < 2:
-        held = f"{len(train)} of {len(scene)}"
-        raise ValueError(f"data.folders: {folder}: expected at least two views that are not held out, got {held}")
-    if not has_length(scene.cameras[list(train)]):
-        raise ValueError(f"data.folders: {folder}: expected cameras at different places, got all {len(train)} at one")
-    views = scene.views(train, max_size=max_size)
-    return SceneData(list(views.images), views.cameras, None)
-
-
 def held_out_scenes(config: TrainConfig, processes: Processes = ALONE) -> list[GeneratedScene]:
     """This process's share of the generated scenes that neither training nor the frozen test sets use."""
     side, kinds = config.data.sizes[0], ("easy", "full")
@@ -209,12 +193,13 @@ def held_out_errors(model: Renderer, scene: GeneratedScene) -> dict[str, float]:
 
 
 class Report:
-    """Lines of `log.jsonl`, progress bar and tensorboard (where they are installed), and the last values of a run."""
+    """Lines of `log.jsonl`, progress bar, tensorboard (where that is installed), and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.last = config, {}
         self.file, self.fresh = folder / LOG, False
-        self.step, self.sums, self.count, self.timed = 0, {}, 0, 0
+        self.step, self.sums, self.count, self.timed, self.waited = 0, {}, 0, 0, 0.0
+        self.rays = config.data.rays * config.data.batch
         self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
         self.bar, self.writer = None, _curves(folder / "logs")
 
@@ -227,14 +212,14 @@ class Report:
             self.last["held-out/step"] = step
             return
         if self.start is None:  # the bar comes after what is said at the start
-            self.start, self.bar = time.monotonic(), _progress_bar(self.config.optim.steps, step)
+            self.start, self.bar = time.monotonic(), Progress("training", self.config.optim.steps, "steps", step)
         else:
-            self.timed += 1
-        if self.bar is not None:
-            self.bar.update(step - self.bar.n)
-        self.step, self.count = step, self.count + 1
+            self.timed, self.waited = self.timed + 1, self.waited + values["waited"]
+            self.bar(step - self.bar.done, self.rays, self._shown())
+        self.step, self.count, self.skipped = step, self.count + 1, values.get("skipped")
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            if name not in ("waited", "skipped"):
+                self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count == self.config.log.log_every:
             self._log_mean()
 
@@ -243,10 +228,11 @@ class Report:
         mean = {name: value / self.count for name, value in self.sums.items()}
         mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
         if self.timed:
-            mean["rays_per_second"] = (
-                self.config.data.rays * self.config.data.batch * self.timed / max(time.monotonic() - self.start, 1e-9)
-            )
-        self.sums, self.count, self.timed, self.start = {}, 0, 0, time.monotonic()
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            mean |= {"rays_per_second": self.rays * self.timed / seconds, "waiting": self.waited / seconds}
+        if self.skipped:
+            mean["skipped"] = self.skipped
+        self.sums, self.count, self.timed, self.waited, self.start = {}, 0, 0, 0.0, time.monotonic()
         self._log(self.step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
@@ -255,13 +241,14 @@ class Report:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
-        if self.bar is not None:
-            shown = ("psnr", "rays_per_second", "held-out/psnr")
-            self.bar.set_postfix({k: f"{v:.4g}" for k, v in self.last.items() if k in shown})
-            self.bar.clear()
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
-        if self.bar is not None:
-            self.bar.refresh()
+
+    def _shown(self) -> str:
+        """What stands in the bar: the last means."""
+        last = {name: f"{self.last[name]:.4g}" for name in ("psnr", "held-out/psnr", "skipped") if name in self.last}
+        if "waiting" in self.last:
+            last["waiting"] = f"{self.last['waiting']:.0%}"
+        return ", ".join(f"{name} {value}" for name, value in last.items())
 
     def close(self) -> None:
         """Log the steps since the last mean, and flush."""
@@ -277,14 +264,6 @@ def drop_lines(file: Path, step: int) -> None:
     if file.is_file():
         kept = [json.dumps(line) + "\n" for line in read_json_lines(file) if line.get("step", step) < step]
         write_text(file, "".join(kept))
-
-
-def _progress_bar(steps: int, first: int):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
 
 
 def _curves(folder: Path):

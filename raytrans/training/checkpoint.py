@@ -2,12 +2,12 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from raytrans.atomic import write_bytes
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.training import hub
@@ -20,24 +20,12 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
-    """Write a safetensors file atomically: temporary name in the same folder, flushed to disk, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = pack(tensors, {"raytrans": json.dumps(metadata)})
+    """Write a safetensors file, whole or not at all; ValueError where that fails."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_bytes(path, pack(tensors, {"raytrans": json.dumps(metadata)}))
     except OSError as error:
-        raise ValueError(
-            f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ValueError(f"checkpoint: could not write {path}: {reason}; the earlier file is untouched") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:

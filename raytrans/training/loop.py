@@ -5,9 +5,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from raytrans.training.checkpoint import load_weights, read_tensors, restore_tra
 from raytrans.training.claim import claimed
 from raytrans.training.config import DataConfig, OptimConfig, TrainConfig
 from raytrans.training.exchange import exchange
+from raytrans.training.feed import Carried, Feed
 from raytrans.training.hub import WEIGHTS, weights_file
 from raytrans.training.interrupts import collected, postponed
 from raytrans.training.losses import sweep_loss, total_loss
-from raytrans.training.samples import Sample, SampleStream, SceneData
+from raytrans.training.samples import Sample, SampleStream
+from raytrans.training.scenes import Captured, SceneData
 
 log = logging.getLogger(__name__)
 STATE, LOG = "training.safetensors", "log.jsonl"
@@ -122,14 +124,16 @@ def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:
 def train(
     config: TrainConfig,
     options: RunOptions,
-    folders: list[SceneData],
+    captured: Sequence[SceneData] | Captured,
     evaluate=None,
     report=None,
     processes: Processes = ALONE,
 ) -> Renderer:
     """Train a model; writes `training.safetensors` (to resume) and `model.safetensors` (to use) into `options.out`.
 
-    `evaluate(model) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
+    `captured`: scenes on disk, as `Captured(config.data)` has them, or a list. `evaluate(model) -> dict` is called on
+    held-out scenes, `report(step, values)` with what there is to log: losses, norm of the gradient, seconds
+    `waited` for the samples of the step, and, if any are, how many captured scenes are `skipped`.
     Every random draw is a function of (seed, step, index in the batch), so a resumed run repeats the losses of an
     uninterrupted one, and so do several processes, as `raytrans.processes.joined` has them: each takes its share of
     every batch, all have the same weights, the first alone claims the folder and writes files, and its clock counts.
@@ -142,11 +146,11 @@ def train(
         raise ValueError(f"data.batch: expected {expected}, got {config.data.batch}")
     alone = processes.count == 1
     with claimed(options.out) if processes.first else nullcontext(), collected(not alone) as interrupts:
-        return _train(config, options, folders, evaluate, report, processes, interrupts)
+        return _train(config, options, captured, evaluate, report, processes, interrupts)
 
 
 def _train(
-    config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate, report, processes, interrupts
+    config: TrainConfig, options: RunOptions, captured: Sequence | Captured, evaluate, report, processes, interrupts
 ) -> Renderer:
     optim, out, device = config.optim, options.out, torch.device(options.device)
     torch.manual_seed(config.seed)
@@ -154,15 +158,15 @@ def _train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
     saved = _restore(config, options, model, optimizer, processes)
     first = saved or 0
-    log.info(_opening(config, options, model, first, len(folders), processes.count))
+    log.info(_opening(config, options, model, first, len(captured), processes.count))
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    stream = SampleStream(config.data, config.seed, optim.steps, folders)
+    stream = SampleStream(config.data, config.seed, optim.steps, captured)
     if any(other != _plain(config) for other in processes.tell(_plain(config))):
         raise ValueError("CONFIG: expected the same values for all processes, got different ones")
     step, interrupted = first, False
     try:
         with postponed():  # an interrupt in a fork would be lost, or end a worker with a traceback
-            samples = iter(_loader(stream, first, config.data.workers, processes))
+            samples = Feed(_loader(stream, first, config.data.workers, processes))
         for step in range(first, optim.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(optim, step)
@@ -182,7 +186,8 @@ def _train(
                 step = done = step + 1
             with processes.attempt():
                 if report is not None:
-                    report(done, {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()})
+                    values = {name: value.item() for name, value in terms.items()}
+                    report(done, values | {"gradient": norm.item()} | samples.facts())
                 if done % config.log.checkpoint_every == 0:
                     _save_state(out, model, optimizer, done, config, processes)
                     saved = done
@@ -259,18 +264,19 @@ def _restore(
 
 
 def _opening(
-    config: TrainConfig, options: RunOptions, model: Renderer, first: int, folders: int, processes: int
+    config: TrainConfig, options: RunOptions, model: Renderer, first: int, captured: int, processes: int
 ) -> str:
     steps, count = config.optim.steps, sum(p.numel() for p in model.parameters())
     if first >= steps:
         return f"already at step {first} of {steps}, nothing to do"
     begin = "" if options.init is None else f" from {options.init}"
-    share = f" for {config.data.folder_share:.0%} of the scenes" if folders else ""
+    share = f" for {config.data.folder_share:.0%} of the scenes" if captured else ""
     batch = "" if config.data.batch == 1 else f"{config.data.batch} x "
     place = options.device if processes == 1 else f"{processes} processes, the first on {options.device}"
     return (
         f"training size {config.size}, {count:,} parameters{begin}, steps {first + 1} to {steps} of {batch}"
-        f"{config.data.rays} rays on {place}, folders: {folders}{share}; a line every {config.log.log_every} steps"
+        f"{config.data.rays} rays on {place}, scenes on disk: {captured}{share}; "
+        f"a line every {config.log.log_every} steps"
     )
 
 
@@ -279,12 +285,14 @@ def _not_finite(what: str, step: int, seed: int, saved: int | None) -> str:
     return f"the {what} is not finite at step {step}, seed {seed}; {kept}; try a smaller optim.learning_rate"
 
 
-def _loader(stream: SampleStream, first: int, workers: int, processes: Processes) -> Iterator[tuple[int, Sample]]:
+def _loader(
+    stream: SampleStream, first: int, workers: int, processes: Processes = ALONE
+) -> Iterator[tuple[int, Sample | ValueError]]:
     """This process's samples from step `first` on, with their numbers."""
     batch, rank = stream.config.batch, processes.rank
     own = range(first * batch + rank, len(stream), processes.count)
     loader = torch.utils.data.DataLoader(
-        stream,
+        Carried(stream),
         batch_size=None,
         sampler=own,
         num_workers=workers,
@@ -303,11 +311,12 @@ def _plain(config: TrainConfig) -> dict:
 
 
 def _experiment(config: dict) -> dict:
-    """What the losses depend on: all but logging and the number of processes that draw samples.
+    """What the losses depend on: all but logging, the number of processes that draw samples and what these keep.
 
     Keys that an earlier version did not know have their defaults.
     """
-    data = {"batch": DataConfig.batch} | {k: v for k, v in config["data"].items() if k != "workers"}
+    data = json.loads(json.dumps(asdict(DataConfig()))) | config["data"]
+    data = {name: value for name, value in data.items() if name not in ("workers", "cache")}
     model = ModelConfig().to_dict() | config["model"]
     return {name: value for name, value in config.items() if name != "log"} | {"data": data, "model": model}
 
