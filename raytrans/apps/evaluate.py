@@ -4,7 +4,6 @@ import difflib
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
 from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import chosen
+from raytrans.apps.scoring import Case, Scored, Scores
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
@@ -22,7 +22,6 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.equivariance.rigs import quarter_turned, rolled, scene_size
 from raytrans.export.files import write_png
-from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import random_rotation
 from raytrans.processes import ALONE, Processes
 from raytrans.rendering.renderer import Renderer
@@ -32,7 +31,7 @@ from raytrans.reports.evaluation import evaluation_page
 from raytrans.reports.page import Page
 from raytrans.reports.pictures import Shown, contact_sheet
 from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
-from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, depth_metrics, psnr, ssim
+from raytrans.training.metrics import DEPTH_METRICS
 
 PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/any-roll", "I/disc", "I/3")
 METHODS = ("model", "nearest", "mean", "sweep")
@@ -41,82 +40,7 @@ SETS = {
     for tail, side, sources in (("", 64, 6), ("-128", 128, 8))
     for name in TEST_SETS
 }
-CLOSE = 0.03  # relative depth error
 PICTURES = 3  # of a scene in the report
-
-
-@dataclass(frozen=True)
-class Case:
-    """A held-out view: sources, camera, true colours and, where known, true z-depth."""
-
-    name: str
-    views: Views
-    camera: Cameras
-    image: Tensor
-    depth: Tensor | None
-
-
-@dataclass
-class Scores:
-    """Errors of one method, a value for each view; relative depth errors of every pixel that meets a surface.
-
-    `maps`: the `depth_metrics` of each view as it is, and scaled by its median.
-    """
-
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
-    depth: list[Tensor] = field(default_factory=list)
-    maps: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
-
-    def add(self, color: Tensor, depth: Tensor | None, case: Case) -> None:
-        self.psnr.append(psnr(color, case.image))
-        if min(case.image.shape[:2]) >= SSIM_WINDOW:
-            self.ssim.append(ssim(color, case.image))
-        if depth is not None and case.depth is not None:
-            self.depth.append(depth_errors(depth, case.depth))
-            self.maps.append(tuple(depth_metrics(depth, case.depth, scaled) for scaled in (False, True)))
-
-    def extend(self, other: "Scores") -> None:
-        """Append the views of another."""
-        for name, values in vars(other).items():
-            getattr(self, name).extend(values)
-
-    def values(self) -> dict[str, object]:
-        """Means over the views of PSNR, SSIM and `depth_metrics`, as they are and scaled; depth errors over all pixels.
-
-        None where nothing is known.
-        """
-        depth = torch.cat(self.depth) if self.depth else torch.zeros(0)
-        known = depth.numel() > 0
-        return {
-            "psnr": _mean(self.psnr),
-            "ssim": _mean(self.ssim),
-            "depth_median": depth.median().item() if known else None,
-            "depth_mean": depth.mean().item() if known else None,
-            "depth_close": (depth < CLOSE).double().mean().item() if known else None,
-            "depth_metrics": _means([plain for plain, _ in self.maps]),
-            "depth_metrics_scaled": _means([scaled for _, scaled in self.maps]),
-        }
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A case under every protocol and method, and its rendering in the first protocol."""
-
-    protocols: dict[str, Scores]
-    baselines: dict[str, Scores]
-    shown: Shown
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _means(maps: list[dict[str, float]]) -> dict[str, float | None] | None:
-    """Mean of every metric over the views where it is known; None for no views."""
-    if not maps:
-        return None
-    return {name: _mean([one[name] for one in maps if math.isfinite(one[name])]) for name in DEPTH_METRICS}
 
 
 def parser() -> ArgumentParser:
