@@ -37,7 +37,8 @@ ALLOWED = {
     "training": MODEL_SIDE | {"data", "rendering"},
     "export": MODEL_SIDE | {"data", "rendering", "training"},
     "reports": MODEL_SIDE | {"data", "rendering", "training", "export"},
-    "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", ""},
+    "viewer": MODEL_SIDE | {"data", "rendering", "export"},
+    "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", "viewer", ""},
     "__main__": {"apps"},
     "": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports"},
 }

@@ -159,11 +159,16 @@ def png_bytes(image: Tensor | np.ndarray, bits: int = 8, compression: int = 9) -
 
 def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) -> None:
     """Write depth as a 16-bit PNG of depth / scale, 0 where unknown; deeper than 65535 * scale is unknown too."""
+    write_bytes(path, depth_png_bytes(depth, scale))
+
+
+def depth_png_bytes(depth: Tensor | np.ndarray, scale: float) -> bytes:
+    """Depth as the content of a file, as `write_depth_png` has it; ValueError for a scale that is not positive."""
     if not scale > 0:
         raise ValueError(f"scale: expected a positive number, got {scale}")
     steps = np.round(_numpy(depth).astype(np.float64) / scale)
     known = np.isfinite(steps) & (steps >= 1) & (steps <= 65535)
-    write_png(path, np.where(known, steps, 0).astype(np.int64), bits=16)
+    return png_bytes(np.where(known, steps, 0).astype(np.int64), bits=16)
 
 
 def depth_colors(
