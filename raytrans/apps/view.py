@@ -18,8 +18,8 @@ def parser() -> ArgumentParser:
     out = ArgumentParser(
         prog="view",
         description="A scene in the browser: cameras with their photographs, points of estimated depth, and behind "
-        "them the model's rendering from where you are, coarse at once and finer when you rest. Colour, depth, opacity or "
-        "spread; which source views render; camera paths, recorded ones too, and their videos; depth to take away. "
+        "them the model's rendering from where you are, coarse at once and finer when you rest. Colour, depth, opacity "
+        "or spread; which source views render; camera paths, recorded ones too, and their videos; depth to take away. "
         "Ctrl-C ends it. Needs the extra `view`.",
     )
     out.add_argument("scene", metavar="SCENE", help=cli.SCENE)

@@ -97,7 +97,7 @@ def looks_one_way(cameras: Cameras) -> bool:
 
 
 def up_direction(cameras: Cameras) -> Float[Tensor, "3"]:
-    """The unit vector that is up: across the cameras' x axes where they are level, else the mean of their up vectors."""
+    """The unit vector up: across the cameras' x axes where they are level, else the mean of their up vectors."""
     return _up(_batch(cameras).world_from_camera)
 
 

@@ -49,7 +49,7 @@ def cloud_pieces(
     stage, found = maker.stage, []
     for index in views:
         small = maker.sources.load([index]).resized(SIDE)
-        encoded = maker.sources.placed(maker.sources.around(index, count))
+        encoded = maker.sources.placed(maker.sources.around(index, count), keep=False)
         yield Next(Rank.IDLE)
         for out in maker.whole(encoded, small.cameras[0]):
             if out is None:

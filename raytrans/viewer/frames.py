@@ -95,6 +95,8 @@ class FrameMaker:
         start, width = self.clock(), int(camera.width)
         band = camera.cropped(rows[0], 0, rows[1] - rows[0], width)
         out = render(self.sources.model, encoded, band).map(lambda value: value.cpu())
+        if not bool(torch.isfinite(out.color).all()):
+            raise ValueError("checkpoint: expected finite colours, got NaN or infinity")
         self.pace.measured((rows[1] - rows[0]) * width, self.clock() - start)
         return out
 

@@ -24,17 +24,25 @@ class Settings:
 
 def settings(panel: "Panel") -> Settings:
     """What the controls say; ValueError where it makes no sense, as a browser may send anything."""
-    mode, kind = str(panel.mode.value), str(panel.kind.value)
-    for name, value, known in (("mode", mode, MODES), ("sources", kind, KINDS)):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    kind = _one_of(panel.kind, "sources", KINDS)
     picked = parse_views(panel.picked.value, panel.usable) if kind == "pick" else ()
     count = min(max(1, int(panel.count.value)), len(panel.usable))
     near, far = (float(handle.value) for handle in (panel.near, panel.far))
     if near < 0 or far < 0 or 0 < far <= near:
         raise ValueError(f"near, far: expected depths with near < far, or 0 for none, got {near:g} and {far:g}")
     side = min(max(SMALLEST, int(panel.side.value)), LARGEST)
-    return Settings(mode, side, Choice(kind, count, picked), near or None, far or None)
+    return Settings(mode_of(panel), side, Choice(kind, count, picked), near or None, far or None)
+
+
+def mode_of(panel: "Panel") -> str:
+    """What is drawn of a rendering; ValueError for a mode that is none."""
+    return _one_of(panel.mode, "mode", MODES)
+
+
+def _one_of(handle, name: str, known: tuple[str, ...]) -> str:
+    if handle.value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {handle.value!r}")
+    return handle.value
 
 
 class Panel:
@@ -49,9 +57,8 @@ class Panel:
             start = min(max(SMALLEST, side), LARGEST)
             text = "long side in pixels, once you rest"
             self.side = gui.add_slider("Size", min=SMALLEST, max=LARGEST, step=8, initial_value=start, hint=text)
-            self.depth_npy = gui.add_button(
-                "Depth as .npy", hint="float32, in the units of the poses, NaN where unknown"
-            )
+            text = "float32, in the units of the poses, NaN where unknown"
+            self.depth_npy = gui.add_button("Depth as .npy", hint=text)
             self.depth_png = gui.add_button("Depth as .png", hint="16 bits, 0 where unknown; the scale is in the name")
         with gui.add_folder("Source views"):
             self.kind = gui.add_dropdown("Which", KINDS, initial_value=KINDS[0])

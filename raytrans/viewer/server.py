@@ -2,7 +2,8 @@
 
 import logging
 import socket
-from collections.abc import Hashable
+import warnings
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ import torch
 from raytrans.geometry.cameras import Cameras
 from raytrans.viewer.clouds import Points, cloud_pieces
 from raytrans.viewer.frames import FrameMaker
-from raytrans.viewer.sources import Sources
+from raytrans.viewer.sources import Choice, Sources
 from raytrans.viewer.stage import Stage, browser_pose, field_of_view, middle_camera
-from raytrans.viewer.turns import Rank
+from raytrans.viewer.turns import Next, Rank
 from raytrans.viewer.visit import Visit
 from raytrans.viewer.worker import Worker
 
@@ -98,6 +99,13 @@ class Viewer:
         self._frustum = frustum_size(stage)
         for index in range(len(stage)):
             self._add_camera(index, stage[index])
+        self.worker.ask(None, "start", self._prepared(self.rig[middle]), Rank.IDLE)
+
+    def _prepared(self, camera: Cameras) -> Iterator[Next]:
+        """A job that has the source views ready before the first browser comes."""
+        sources = self.maker.sources
+        sources.placed(sources.chosen(camera, Choice(count=min(self.defaults[0], len(sources.usable)))))
+        yield from ()
 
     def _add_camera(self, index: int, camera: Cameras) -> None:
         """A frustum with the photograph in it; a click looks from there."""
@@ -172,6 +180,7 @@ def open_server(host: str, port: int):
     # it would write of every connection; the package logs, and only tools print
     rich.get_console().quiet = True
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection")  # who leaves in this moment misses nothing
     server = viser.ViserServer(host=host, port=port, label="raytrans", verbose=False)
     if port and server.get_port() != port:  # somebody was faster; viser goes on to the next
         server.stop()

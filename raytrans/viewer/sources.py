@@ -16,7 +16,7 @@ from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import arranged, content_order
 
 KINDS = ("nearest", "pick", "all")
-KEPT_VIEWS, KEPT_SETS = 128, 4  # of which features stay in memory
+KEPT_VIEWS, KEPT_SETS = 128, 8  # of which features stay in memory
 COMMON = 0.5  # share of the wanted views that an earlier set has to hold to do for a coarse picture
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -85,18 +85,21 @@ class Sources:
         alike = (known for known in reversed(self._sets) if len(set(known) & set(wanted)) >= COMMON * len(wanted))
         return next(alike, wanted)
 
-    def placed(self, indices: tuple[int, ...]) -> EncodedViews:
-        """What `raytrans.encode` makes of these views."""
-        if indices not in self._sets:
-            if len(self._sets) >= KEPT_SETS:
-                self._sets.popitem(last=False)  # before the new one is made
-            parts = [self._encoded(i) for i in indices]
-            order = content_order(Views([views.image(0) for views, _ in parts], self.cameras[list(indices)]))
-            joined = _joined([parts[k][1] for k in order])
-            with torch.no_grad():
-                self._sets[indices] = self.model.place(joined, source_unit(joined.cameras))
-        self._sets.move_to_end(indices)
-        return self._sets[indices]
+    def placed(self, indices: tuple[int, ...], keep: bool = True) -> EncodedViews:
+        """What `raytrans.encode` makes of these views; not kept where they will hardly be asked for again."""
+        if indices in self._sets:
+            self._sets.move_to_end(indices)
+            return self._sets[indices]
+        if keep and len(self._sets) >= KEPT_SETS:
+            self._sets.popitem(last=False)  # before the new one is made
+        parts = [self._encoded(i) for i in indices]
+        order = content_order(Views([views.image(0) for views, _ in parts], self.cameras[list(indices)]))
+        joined = _joined([parts[k][1] for k in order])
+        with torch.no_grad():
+            found = self.model.place(joined, source_unit(joined.cameras))
+        if keep:
+            self._sets[indices] = found
+        return found
 
     def _encoded(self, index: int) -> tuple[Views, EncodedViews]:
         """One view as it is, and arranged and encoded."""

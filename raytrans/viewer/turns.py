@@ -1,14 +1,16 @@
 """Whose turn it is: a state machine of what is due, without threads, clocks or browsers.
 
 Work comes as jobs: iterators that stop after every piece and say when the next is due. One worker takes one piece at a
-time, so that a job that is no longer wanted is dropped between two pieces. The newest wish of an owner replaces the older
-one; coarse pictures go before fine ones, those before what nobody waits for; among equals the owner served longest ago
-comes first.
+time, so that a job that is no longer wanted is dropped between two pieces. The newest wish of an owner replaces the
+older one. Coarse pictures go before fine ones, those before what nobody waits for; among equals the owner served
+longest ago comes first. Every fourth turn goes to that owner whatever it wants, so that nobody waits for ever.
 """
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+
+ANYBODY = 4  # of so many turns one does not look at ranks
 
 
 class Rank(IntEnum):
@@ -42,7 +44,7 @@ class Turns:
 
     def __init__(self):
         self._jobs: dict[tuple[Hashable, str], Job] = {}
-        self._served: dict[Hashable, int] = {}  # when an owner had its latest turn
+        self._served: dict[Hashable, dict[str, int]] = {}  # the latest turn of each kind, by owner
         self._turn = 0
 
     def __len__(self) -> int:
@@ -70,9 +72,15 @@ class Turns:
         due = [job for job in self._jobs.values() if job.next.after <= now]
         if not due:
             return None
-        chosen = min(due, key=lambda job: (job.next.rank, self._served.get(job.owner, -1)))
         self._turn += 1
-        self._served[chosen.owner] = self._turn
+        anybody = self._turn % ANYBODY == 0
+
+        def precedence(job: Job) -> tuple[int, int, int]:
+            kinds = self._served.get(job.owner, {})
+            return 0 if anybody else job.next.rank, max(kinds.values(), default=0), kinds.get(job.kind, 0)
+
+        chosen = min(due, key=precedence)
+        self._served.setdefault(chosen.owner, {})[chosen.kind] = self._turn
         return chosen
 
     def done(self, job: Job, following: Next | None) -> None:

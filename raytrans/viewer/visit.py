@@ -7,11 +7,11 @@ from typing import Any
 
 from raytrans.geometry.cameras import Cameras
 from raytrans.viewer.frames import Frame, FrameMaker, Wish
-from raytrans.viewer.panel import PLACES, Panel, settings
+from raytrans.viewer.panel import PLACES, Panel, mode_of, settings
 from raytrans.viewer.pictures import depth_npy, depth_png, picture, scale_of
 from raytrans.viewer.recording import Film, cameras_json, film_pieces, path_of
 from raytrans.viewer.stage import Eye, browser_pose, field_of_view
-from raytrans.viewer.turns import Next, Rank
+from raytrans.viewer.turns import Rank
 from raytrans.viewer.worker import Worker
 
 LOGGER = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Visit:
     def _listen(self) -> None:
         panel = self.panel
         changes = [(handle, self.look) for handle in panel.wishes]
-        changes += [(panel.mode, self.redraw), (panel.shown, self.redraw), (panel.place, self.move)]
+        changes += [(panel.mode, self.redraw), (panel.shown, self.toggle), (panel.place, self.move)]
         for handle, action in changes:
             handle.on_update(self._heard(action))
         clicks = [(panel.record, self.record), (panel.forget, self.forget), (panel.film, self.shoot)]
@@ -45,7 +45,7 @@ class Visit:
         clicks += [(panel.cameras, self.send_cameras)]
         for handle, action in clicks:
             handle.on_click(self._heard(action))
-        self.client.camera.on_update(self._heard(self.look))
+        self.client.camera.on_update(self._heard(self.follow))
 
     def _heard(self, action: Callable[[], None]) -> Callable:
         """A callback of viser: in its event loop, as others would each take one of its threads."""
@@ -89,13 +89,26 @@ class Visit:
         if self.panel.shown.value:
             self._ask("look", self.maker.pieces(self.wish(), self.show), Rank.COARSE)
 
+    def follow(self) -> None:
+        """Render from where the browser has gone; a window without pixels sees nothing."""
+        try:
+            self.eye()
+        except ValueError as error:
+            LOGGER.debug("viewer: %s", error)
+            return
+        self.look()
+
     def redraw(self) -> None:
         """Draw the latest picture again, in another mode or not at all."""
         self._ask("redraw", self._once(self._draw), Rank.COARSE)
-        if not self.panel.shown.value:
-            self.worker.drop(self.client.client_id, "look")
-        elif self._frame is None:
+
+    def toggle(self) -> None:
+        """Begin to render, or cease to."""
+        if self.panel.shown.value:
             self.look()
+        else:
+            self.worker.drop(self.client.client_id, "look")
+            self.redraw()
 
     def move(self) -> None:
         """Go to the place along the path that the slider is at."""
@@ -174,7 +187,7 @@ class Visit:
         if self._frame is None or not self.panel.shown.value:
             self.client.scene.set_background_image(None)
             return
-        mode = settings(self.panel).mode
+        mode = mode_of(self.panel)
         self.client.scene.set_background_image(picture(self._frame.out, mode, self._scale), format="png")
         self.panel.status.content = caption(self._frame, mode, self._scale)
 
