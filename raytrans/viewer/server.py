@@ -187,7 +187,7 @@ def open_server(host: str, port: int):
         raise ValueError(f"port: expected a free one, got {port}, which is taken")
     # any browser could ask for a tunnel that shows the scene to the world
     server.request_share_url = _refuse_to_share
-    server.gui.configure_theme(show_share_button=False, control_layout="collapsible")
+    server.gui.configure_theme(show_share_button=False)
     return server
 
 

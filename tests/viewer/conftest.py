@@ -1,12 +1,23 @@
 """What the viewer is tried on: a tiny model with random weights, and a small drawn scene."""
 
+import asyncio
+import threading
+
+import cv2
+import msgspec
+import numpy as np
 import pytest
 import torch
+import viser
+import zstandard
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from raytrans.data.generate import generated_scene
 from raytrans.data.views import Views
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
+from raytrans.viewer.server import Viewer
 from raytrans.viewer.sources import Sources
 
 COUNT, USABLE = 7, (1, 2, 3, 4, 5, 6)
@@ -35,3 +46,108 @@ def views(drawn) -> Views:
 @pytest.fixture
 def sources(model, views) -> Sources:
     return Sources(model, views.cameras, USABLE, views.__getitem__)
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+class Bare:
+    """A client without a browser: viser's handshake and messages over a websocket, for use in an `async with`."""
+
+    def __init__(self, port: int):
+        self.port, self.controls, self.seen = port, {}, []
+
+    async def __aenter__(self) -> "Bare":
+        protocol = Subprotocol(f"viser-v{viser.__version__}")
+        url = f"ws://127.0.0.1:{self.port}"
+        self.socket = await connect(url, subprotocols=[protocol], compression=None, max_size=None)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.socket.close()
+
+    def vanish(self) -> None:
+        """Break the connection without a word."""
+        self.socket.transport.abort()
+
+    async def send(self, kind: str, **values) -> None:
+        await self.socket.send(msgspec.msgpack.encode({"type": kind, **values}))
+
+    async def stand(self, wxyz, position, fov=0.9, size=(64, 48), **changes) -> None:
+        """Say where the camera is, in the stage."""
+        values = {"wxyz": list(map(float, wxyz)), "position": list(map(float, position)), "fov": fov}
+        values |= {"near": 0.01, "far": 100.0, "image_width": size[0], "image_height": size[1]}
+        values |= {"look_at": [0.0, 0.0, 0.0], "up_direction": [0.0, 0.0, 1.0], **changes}
+        await self.send("ViewerCameraMessage", **values)
+
+    async def messages(self, seconds: float = 30.0) -> list[dict]:
+        """The next that come together, each as a dictionary."""
+        raw = await asyncio.wait_for(self.socket.recv(), seconds)
+        size, packed = (int.from_bytes(raw[i : i + 8], "little") for i in (0, 8))
+        inner = zstandard.ZstdDecompressor().decompress(raw[16 : 16 + packed], size)
+        found = msgspec.msgpack.decode(inner)["messages"]
+        for message in found:
+            props = message.get("props")
+            if message["type"].startswith("Gui") and isinstance(props, dict) and "label" in props:
+                self.controls[props["label"]] = message["uuid"]
+        self.seen += [message["type"] for message in found]
+        return found
+
+    async def until(self, wanted: str, test=lambda message: True) -> dict:
+        """The next message of a type that passes a test; those before it are gone."""
+        while True:
+            for message in await self.messages():
+                if message["type"] == wanted and test(message):
+                    return message
+
+    async def picture(self) -> np.ndarray:
+        """The next picture behind the scene, (H, W, 3)."""
+        message = await self.until("BackgroundImageMessage", lambda one: one["rgb_data"] is not None)
+        return _decoded(message["rgb_data"])
+
+    async def settled(self) -> np.ndarray:
+        """The last picture of where the client is: the one before the line that says so."""
+        latest = None
+        while True:
+            for message in await self.messages():
+                if message["type"] == "BackgroundImageMessage" and message["rgb_data"] is not None:
+                    latest = message["rgb_data"]
+                line = message.get("updates", {}).get("_markdown", "...")
+                if latest is not None and "pixels" in line and "..." not in line:
+                    return _decoded(latest)
+
+    async def download(self) -> tuple[str, bytes]:
+        """Name and content of the next file that is sent."""
+        name, content = None, b""
+        while True:
+            for message in await self.messages():
+                if message["type"] == "FileTransferStartDownload":
+                    name, missing = message["filename"], message["part_count"]
+                elif message["type"] == "FileTransferPart":
+                    content, missing = content + message["content"], missing - 1
+                    if not missing:
+                        return name, content
+
+    async def turn(self, label: str, value) -> None:
+        """Set a control by its label."""
+        await self.send("GuiUpdateMessage", uuid=self.controls[label], updates={"value": value})
+
+
+@pytest.fixture(scope="session")
+def bare():
+    """Makes clients without a browser, by the port of the server."""
+    return Bare
+
+
+@pytest.fixture(scope="module")
+def serving(model, drawn):
+    """Serves the drawn scene in this process until the module is done; sizes of at most 64 pixels at the start."""
+    views = Views(drawn.images, drawn.cameras)
+    viewer = Viewer(Sources(model, views.cameras, USABLE, views.__getitem__), 3, 64, port=0)
+    runner = threading.Thread(target=viewer.run)
+    runner.start()
+    yield viewer
+    viewer.stop()
+    runner.join(20)
+    assert not runner.is_alive()
