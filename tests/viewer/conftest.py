@@ -1,7 +1,10 @@
 """What the viewer is tried on: a tiny model with random weights, and a small drawn scene."""
 
 import asyncio
+import contextlib
+import shutil
 import threading
+from pathlib import Path
 
 import cv2
 import msgspec
@@ -144,10 +147,57 @@ def bare():
 def serving(model, drawn):
     """Serves the drawn scene in this process until the module is done; sizes of at most 64 pixels at the start."""
     views = Views(drawn.images, drawn.cameras)
-    viewer = Viewer(Sources(model, views.cameras, USABLE, views.__getitem__), 3, 64, port=0)
+    with _running(Viewer(Sources(model, views.cameras, USABLE, views.__getitem__), 3, 64, port=0)) as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="session")
+def run_viewer():
+    """Runs a viewer in a thread as long as the block lasts."""
+    return _running
+
+
+@contextlib.contextmanager
+def _running(viewer: Viewer):
     runner = threading.Thread(target=viewer.run)
     runner.start()
-    yield viewer
-    viewer.stop()
-    runner.join(20)
+    try:
+        yield viewer
+    finally:
+        viewer.stop()
+        runner.join(20)
     assert not runner.is_alive()
+
+
+@pytest.fixture(scope="session")
+def scenes() -> Path:
+    """The folder of the shipped scenes."""
+    return Path(__file__).resolve().parents[2] / "scenes"
+
+
+CHROMIUM = (
+    *("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader"),
+    "--enable-unsafe-swiftshader",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium_program() -> tuple[str, list[str]]:
+    """The Chromium of the system and its arguments; skips, saying so, where there is none."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no Chromium here: `make browser` installs it")
+    return program, list(CHROMIUM)
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_program):
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    program, arguments = chromium_program
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()

@@ -49,7 +49,7 @@ def test_the_stage_moves_with_the_world():
 
 @pytest.mark.parametrize("side", [48, 33, 1000])
 def test_a_point_has_one_place_in_the_browser_and_in_the_rendering(side):
-    """The browser's own formula: rotate with the quaternion, divide by depth and by the tangent of the field of view."""
+    """The browser's own formula: turned by the quaternion, divided by depth and by the tangent of half the view."""
     cameras = rig().moved(MOTION.rotation, MOTION.translation, MOTION.scale)
     stage = Stage.of(cameras)
     looks = eye(stage.placed(cameras)[3], 317, 211, 0.8)
