@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from raytrans.data.images import bounded_size
 from raytrans.export.files import depth_colors, depth_range, write_transforms, write_video
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import PATHS, interpolated
@@ -23,7 +22,7 @@ MOST_FRAMES = 1000
 
 @dataclass(frozen=True)
 class Film:
-    """What a video shows: `cameras` along a path, which may be large, at most `side` pixels long, in a mode."""
+    """What a video shows: `cameras` along a path, of which it keeps the shape, `side` pixels long, in a mode."""
 
     cameras: Cameras
     side: int
@@ -36,10 +35,9 @@ class Film:
     def camera(self, index: int) -> Cameras:
         """One of the cameras at the size of the video."""
         camera = self.cameras[index]
-        bounded = Cameras(
-            camera.intrinsics, camera.world_from_camera, (camera.height, camera.width), None, self.near, self.far
-        )
-        return bounded.resized(*bounded_size(int(camera.height), int(camera.width), self.side))
+        size = int(camera.height), int(camera.width)
+        bounded = Cameras(camera.intrinsics, camera.world_from_camera, size, None, self.near, self.far)
+        return bounded.resized(*(max(1, round(length * self.side / max(size))) for length in size))
 
 
 def path_of(name: str, rig: Cameras, keys: Sequence[Eye], stage: Stage, frames: int) -> Cameras:

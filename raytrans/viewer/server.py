@@ -97,15 +97,20 @@ class Viewer:
         points.on_update(shown)
         size.on_update(sized)
         self._frustum = frustum_size(stage)
-        for index in range(len(stage)):
-            self._add_camera(index, stage[index])
         self.worker.ask(None, "start", self._prepared(self.rig[middle]), Rank.IDLE)
+        self.worker.ask(None, "cameras", self._cameras(stage), Rank.IDLE)
 
     def _prepared(self, camera: Cameras) -> Iterator[Next]:
         """A job that has the source views ready before the first browser comes."""
         sources = self.maker.sources
         sources.placed(sources.chosen(camera, Choice(count=min(self.defaults[0], len(sources.usable)))))
         yield from ()
+
+    def _cameras(self, stage: Cameras) -> Iterator[Next]:
+        """A job that draws one camera after the other, as their photographs may be many and large."""
+        for index in range(len(stage)):
+            self._add_camera(index, stage[index])
+            yield Next(Rank.IDLE)
 
     def _add_camera(self, index: int, camera: Cameras) -> None:
         """A frustum with the photograph in it; a click looks from there."""
@@ -156,8 +161,8 @@ class Viewer:
     def _failed(self, owner: Hashable, error: Exception) -> None:
         """Tell the browser whose job failed, else the log; in the thread of the worker."""
         visit = self._visits.get(owner)
-        if visit is not None and isinstance(error, ValueError):
-            visit.tell(str(error))
+        if visit is not None and isinstance(error, (ValueError, OSError)):
+            visit.failed(error)
         else:
             LOGGER.warning("viewer: %s: %s", type(error).__name__, error)
 

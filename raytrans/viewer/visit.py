@@ -65,6 +65,12 @@ class Visit:
         if not self.gone:
             self.client.add_notification(title, text, auto_close_seconds=NOTICE_SECONDS)
 
+    def failed(self, error: Exception) -> None:
+        """Say why what was asked for does not come."""
+        self.tell(str(error))
+        if not self.gone:
+            self.panel.progress.visible = False
+
     def leave(self) -> None:
         """Nothing of this browser is wanted any more."""
         self.gone = True

@@ -59,7 +59,7 @@ class Bare:
     """A client without a browser: viser's handshake and messages over a websocket, for use in an `async with`."""
 
     def __init__(self, port: int):
-        self.port, self.controls, self.seen = port, {}, []
+        self.port, self.controls = port, {}
 
     async def __aenter__(self) -> "Bare":
         protocol = Subprotocol(f"viser-v{viser.__version__}")
@@ -94,7 +94,6 @@ class Bare:
             props = message.get("props")
             if message["type"].startswith("Gui") and isinstance(props, dict) and "label" in props:
                 self.controls[props["label"]] = message["uuid"]
-        self.seen += [message["type"] for message in found]
         return found
 
     async def until(self, wanted: str, test=lambda message: True) -> dict:

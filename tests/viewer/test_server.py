@@ -96,6 +96,19 @@ def test_modes_and_sources_and_bounds_follow_the_controls(serving, bare):
     assert np.abs(found["all"].astype(int) - expected(serving, 0, range(1, 7))).max() <= 2
 
 
+def test_a_click_on_a_camera_looks_from_there(serving, bare):
+    async def clicks():
+        async with bare(serving.port) as client:
+            await client.stand(*pose(serving, 0))
+            await client.settled()
+            event = {"instance_index": None, "ray_origin": [0.0] * 3, "ray_direction": [0.0, 0.0, 1.0]}
+            event |= {"screen_pos": [0.5, 0.5], "modifier": None, "owner": ""}
+            await client.send("SceneNodeClickMessage", name="/cameras/4", **event)
+            return (await client.until("SetCameraPositionMessage"))["position"]
+
+    np.testing.assert_allclose(asyncio.run(clicks()), pose(serving, 4)[1], atol=1e-6)
+
+
 def test_the_slider_moves_the_camera_along_the_path(serving, bare):
     async def slides():
         async with bare(serving.port) as client:
