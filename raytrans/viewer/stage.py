@@ -34,6 +34,13 @@ class Eye:
     width: int
     height: int
 
+    @classmethod
+    def of(cls, camera: Cameras, width: int, height: int, fov: float | None = None) -> "Eye":
+        """A browser that looks from a camera of the stage, by default with its vertical field of view."""
+        wxyz, position = browser_pose(camera)
+        fov = field_of_view(camera) if fov is None else fov
+        return cls(tuple(wxyz.tolist()), tuple(position.tolist()), fov, width, height)
+
     def __post_init__(self):
         numbers = [*self.wxyz, *self.position, self.fov]
         if len(self.wxyz) != 4 or len(self.position) != 3 or not all(map(math.isfinite, numbers)):

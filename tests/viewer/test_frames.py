@@ -9,7 +9,7 @@ import raytrans
 from raytrans.viewer import frames, ladder
 from raytrans.viewer.frames import REST, FrameMaker, Wish, resized
 from raytrans.viewer.sources import Choice
-from raytrans.viewer.stage import Eye, Stage, browser_pose
+from raytrans.viewer.stage import Eye, Stage
 from raytrans.viewer.turns import Next, Rank
 
 
@@ -22,8 +22,7 @@ def maker(sources, monkeypatch) -> FrameMaker:
 
 @pytest.fixture
 def wish(maker) -> Wish:
-    wxyz, position = browser_pose(maker.stage.placed(maker.sources.cameras)[0])
-    eye = Eye(tuple(wxyz.tolist()), tuple(position.tolist()), 0.9, 64, 48)
+    eye = Eye.of(maker.stage.placed(maker.sources.cameras)[0], 64, 48, 0.9)
     return Wish(eye, 30, Choice("nearest", 3), asked=10.0)
 
 

@@ -10,7 +10,7 @@ from raytrans.geometry.paths import PATHS
 from raytrans.viewer.frames import FrameMaker
 from raytrans.viewer.recording import Film, cameras_json, film_pieces, path_of, video_bytes
 from raytrans.viewer.sources import Choice
-from raytrans.viewer.stage import Eye, Stage, browser_pose
+from raytrans.viewer.stage import Eye, Stage
 from raytrans.viewer.turns import Rank
 
 
@@ -20,8 +20,7 @@ def maker(sources) -> FrameMaker:
 
 
 def keys(stage: Stage, cameras) -> list[Eye]:
-    poses = [browser_pose(camera) for camera in stage.placed(cameras)]
-    return [Eye(tuple(wxyz.tolist()), tuple(position.tolist()), 0.8, 40, 30) for wxyz, position in poses]
+    return [Eye.of(camera, 40, 30, 0.8) for camera in stage.placed(cameras)]
 
 
 def test_a_recorded_path_goes_through_its_places(maker):

@@ -32,8 +32,7 @@ def pose(viewer: Viewer, index: int) -> tuple[list, list]:
 
 def expected(viewer: Viewer, index: int, chosen, mode: str = "colour", side: int = 64) -> np.ndarray:
     """What `render` makes of the view, by its own way."""
-    wxyz, position = pose(viewer, index)
-    camera = viewer.maker.stage.camera(Eye(tuple(wxyz), tuple(position), 0.9, 64, 48), side)
+    camera = viewer.maker.stage.camera(Eye.of(viewer.maker.stage.placed(viewer.rig)[index], 64, 48, 0.9), side)
     views = viewer.maker.sources.load(list(chosen))
     return picture(raytrans.render(viewer.maker.sources.model, views, camera), mode)
 

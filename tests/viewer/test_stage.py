@@ -9,7 +9,7 @@ import torch
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import look_at
 from raytrans.geometry.rigid import Similarity
-from raytrans.viewer.stage import Eye, Stage, browser_pose, field_of_view, middle_camera
+from raytrans.viewer.stage import Eye, Stage, field_of_view, middle_camera
 
 MOTION = Similarity.random(generator=torch.Generator().manual_seed(5), extent=1e5, octaves=9.0)
 
@@ -23,8 +23,7 @@ def rig(up=(0.0, 0.0, 1.0)) -> Cameras:
 
 
 def eye(camera: Cameras, width: int = 320, height: int = 240, fov: float = 0.9) -> Eye:
-    wxyz, position = browser_pose(camera)
-    return Eye(tuple(wxyz.tolist()), tuple(position.tolist()), fov, width, height)
+    return Eye.of(camera, width, height, fov)
 
 
 def test_up_is_up_and_lengths_are_of_order_one():
