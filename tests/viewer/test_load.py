@@ -44,20 +44,25 @@ async def browser(program: str, arguments: list[str]):
         await made.close()
 
 
-async def look(bare, port: int, draw: random.Random) -> int:
+def tasks_of(viewer) -> int:
+    """How many things the event loop of the server is at."""
+    return sum(not task.done() for task in asyncio.all_tasks(viewer.server.get_event_loop()))
+
+
+async def look(bare, port: int, draw: random.Random, patience: float) -> int:
     """One client: asks for more than it waits for, and vanishes without a word. How many pictures it waited for."""
     async with bare(port) as client:
         pictures = 0
 
-        async def wait() -> None:
+        async def wait(seconds: float) -> None:
             nonlocal pictures
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client.picture(), draw.uniform(0.2, 2.0))
+                await asyncio.wait_for(client.picture(), seconds)
                 pictures += 1
 
         place = [draw.uniform(-0.5, 0.5) for _ in range(3)]
         await client.stand([0.64, -0.77, 0.0, 0.0], place, size=(160, 120))
-        await wait()
+        await wait(patience)
         if "Size" in client.controls:
             await client.turn("Mode", draw.choice(["colour", "depth", "opacity", "spread"]))
             await client.turn("Size", 1024)
@@ -65,7 +70,7 @@ async def look(bare, port: int, draw: random.Random) -> int:
             await client.turn("Place", draw.randint(1, 119))
             await client.turn(draw.choice(["Render a video", "Depth as .npy", "Record this place"]), True)
             if draw.random() < 0.5:
-                await wait()  # what it asked for is under way
+                await wait(2.0)  # what it asked for is under way
         client.vanish()
         return pictures
 
@@ -74,7 +79,8 @@ async def cycle(bare, chromium, port: int, draw: random.Random) -> int:
     """Twenty clients come and go; how many pictures they waited for, the one of Chromium among them."""
     page = await chromium.new_page(viewport={"width": 320, "height": 200})
     await page.goto(f"http://127.0.0.1:{port}/")
-    counts = await asyncio.gather(*(look(bare, port, draw) for _ in range(CLIENTS - 1)))
+    patience = [60.0, *(draw.uniform(0.2, 2.0) for _ in range(CLIENTS - 2))]  # one sees something, however busy it is
+    counts = await asyncio.gather(*(look(bare, port, draw, seconds) for seconds in patience))
     await page.get_by_text("pixels").wait_for(timeout=60_000)
     await page.close()
     return 1 + sum(counts)
@@ -98,26 +104,17 @@ def idle(viewer) -> bool:
 
 def test_nothing_is_left_of_twenty_clients(serving, bare, chromium_program):
     program, arguments = chromium_program
-    draw, counts = random.Random(0), []
-    loop = serving.server.get_event_loop()
+    draw, pictures = random.Random(0), []
+    tasks, threads = tasks_of(serving), set(threading.enumerate())
 
     async def cycles():
         async with browser(program, arguments) as chromium:
-            for _ in range(3):
-                sent = await cycle(bare, chromium, serving.port, draw)
-                await asyncio.to_thread(until, lambda: idle(serving))
-                tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
-                counts.append((sent > 1, len(tasks), server_threads()))
-
-    names = {thread.name for thread in threading.enumerate()}
-
-    def server_threads() -> int:
-        return sum(thread.name in names for thread in threading.enumerate())
+            for _ in range(2):
+                pictures.append(await cycle(bare, chromium, serving.port, draw))
+                await asyncio.to_thread(until, lambda: idle(serving) and tasks_of(serving) == tasks)
 
     asyncio.run(cycles())
-    assert counts[0][0] and counts[0] == counts[1] == counts[2]
-    extra = {thread.name for thread in threading.enumerate()} - names
-    assert not extra
+    assert min(pictures) > 1 and set(threading.enumerate()) == threads
     until(lambda: gc.collect() is not None and not remaining())
 
 
