@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,10 @@ def test_it_serves_until_ctrl_c(weights):
     command = [sys.executable, ROOT / "tools/view.py", SCENE, "--checkpoint", weights, "--port", "0"]
     command += ["--max-size", "32", "--cloud-views", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(list(map(str, command)), **pipes, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # shells let what runs in the background ignore Ctrl-C, and that is inherited
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(list(map(str, command)), **pipes, env=environment, preexec_fn=heed)
     timer = threading.Timer(60, process.kill)
     timer.start()
     try:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import os
 import random
 import signal
 import subprocess
@@ -118,6 +117,11 @@ def test_nothing_is_left_of_twenty_clients(serving, bare, chromium_program):
     until(lambda: gc.collect() is not None and not remaining())
 
 
+def heed_interrupts() -> None:
+    """Shells let what runs in the background ignore Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def tool(tmp_path, scenes):
     """`tools/view.py` of a tiny model, with its port; interrupted at the end."""
@@ -125,13 +129,15 @@ def tool(tmp_path, scenes):
     save_model(tmp_path / "tiny.safetensors", Renderer(model_config("tiny")))
     arguments = [scenes / "blocks", "--checkpoint", tmp_path / "tiny.safetensors", "--port", 0, "--max-size", 48]
     command = [sys.executable, ROOT / "tools/view.py", *arguments, "--sources", 3, "--cloud-views", 3]
-    run = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(list(map(str, command)), **pipes, preexec_fn=heed_interrupts)
     line = run.stdout.readline()
     yield run, int(line.rsplit(":", 1)[1])
     run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
+    try:
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
     assert (run.returncode, out, err) == (130, "", "view: error: interrupted\n")
 
 
