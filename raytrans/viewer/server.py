@@ -161,9 +161,10 @@ class Viewer:
     def _failed(self, owner: Hashable, error: Exception) -> None:
         """Tell the browser whose job failed, else the log; in the thread of the worker."""
         visit = self._visits.get(owner)
-        if visit is not None and isinstance(error, (ValueError, OSError)):
+        told = isinstance(error, (ValueError, OSError))
+        if told and visit is not None:
             visit.failed(error)
-        else:
+        elif not told or owner is None:  # who has left is told nothing
             LOGGER.warning("viewer: %s: %s", type(error).__name__, error)
 
 

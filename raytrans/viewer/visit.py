@@ -190,17 +190,19 @@ class Visit:
     def _draw(self) -> None:
         if self.gone:
             return
-        if self._frame is None or not self.panel.shown.value:
+        frame = self._frame  # which is gone with the browser, in the middle of this too
+        if frame is None or not self.panel.shown.value:
             self.client.scene.set_background_image(None)
             return
         mode = mode_of(self.panel)
-        self.client.scene.set_background_image(picture(self._frame.out, mode, self._scale), format="png")
-        self.panel.status.content = caption(self._frame, mode, self._scale)
+        self.client.scene.set_background_image(picture(frame.out, mode, self._scale), format="png")
+        self.panel.status.content = caption(frame, mode, self._scale)
 
     def _now(self) -> Frame:
-        if self._frame is None:
+        frame = self._frame
+        if frame is None:
             raise ValueError("depth: expected a rendering, there is none yet")
-        return self._frame
+        return frame
 
     def _send_png(self) -> None:
         content, scale = depth_png(self._now().out.depth)

@@ -60,7 +60,7 @@ def until(true, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.4)
 
 
 def test_the_rendering_is_shown(viewer, page):

@@ -76,7 +76,7 @@ async def look(bare, port: int, draw: random.Random, patience: float) -> int:
 
 async def cycle(bare, chromium, port: int, draw: random.Random) -> int:
     """Twenty clients come and go; how many pictures they waited for, the one of Chromium among them."""
-    page = await chromium.new_page(viewport={"width": 320, "height": 200})
+    page = await chromium.new_page(viewport={"width": 240, "height": 160})
     await page.goto(f"http://127.0.0.1:{port}/")
     patience = [60.0, *(draw.uniform(0.2, 2.0) for _ in range(CLIENTS - 2))]  # one sees something, however busy it is
     counts = await asyncio.gather(*(look(bare, port, draw, seconds) for seconds in patience))
@@ -89,7 +89,7 @@ def until(true, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def remaining() -> list:

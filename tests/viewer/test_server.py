@@ -210,7 +210,7 @@ def until(true, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def test_only_this_machine_is_served(serving):
@@ -260,3 +260,28 @@ def test_drawn_cameras_do_not_hide_each_other(serving):
     placed = serving.maker.stage.placed(serving.rig)
     assert 0 < frustum_size(placed) <= 0.1
     assert frustum_size(placed[[0]]) > 0 and math.isfinite(frustum_size(placed[[0, 0]]))
+
+
+def test_a_browser_that_leaves_while_it_is_drawn_for_is_no_error(serving, bare, caplog):
+    """In the middle of a piece of work, as the event loop may do at any moment."""
+
+    async def looks():
+        async with bare(serving.port) as client:
+            await client.stand(*pose(serving, 0))
+            await client.settled()
+            (visit,) = serving.visits
+            return visit, visit._frame
+
+    visit, frame = asyncio.run(looks())
+    until(lambda: visit.gone)
+    visit.gone = False  # the check was a moment before
+    with caplog.at_level(logging.WARNING):
+        visit.show(frame)
+        visit._frame = None
+        visit._draw()
+        with pytest.raises(ValueError, match="depth: expected a rendering"):
+            visit._now()
+        serving._failed(visit.client.client_id, ValueError("too late"))
+    assert caplog.text == ""
+    serving._failed(visit.client.client_id, KeyError("a mistake of ours"))
+    assert "a mistake of ours" in caplog.text
