@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "Measure the equivariance contracts of a checkpoint on a scene.",
     "import-photos": "Find the camera poses of photographs or of a video.",
     "inspect": "Check the cameras of a scene against its pictures.",
+    "shard": "Put scenes into tar files to train on.",
     "train": "Train a model on many scenes.",
     "study": "Train the arms of a study alike and compare them, scene by scene.",
     "curves": "Draw the curves of training runs.",
