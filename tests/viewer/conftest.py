@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import random
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -200,3 +202,54 @@ def chromium(chromium_program):
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+CLIENTS = 20
+
+
+async def look(port: int, draw: random.Random, patience: float) -> int:
+    """One client: asks for more than it waits for, and vanishes without a word. How many pictures it waited for."""
+    async with Bare(port) as client:
+        pictures = 0
+
+        async def wait(seconds: float) -> None:
+            nonlocal pictures
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.picture(), seconds)
+                pictures += 1
+
+        place = [draw.uniform(-0.5, 0.5) for _ in range(3)]
+        await client.stand([0.64, -0.77, 0.0, 0.0], place, size=(160, 120))
+        await wait(patience)
+        if "Size" in client.controls:
+            await client.turn("Mode", draw.choice(["colour", "depth", "opacity", "spread"]))
+            await client.turn("Size", 1024)
+            await client.turn("Nearest", draw.randint(1, 4))
+            await client.turn("Place", draw.randint(1, 119))
+            await client.turn(draw.choice(["Render a video", "Depth as .npy", "Record this place"]), True)
+            if draw.random() < 0.5:
+                await wait(2.0)  # what it asked for is under way
+        client.vanish()
+        return pictures
+
+
+async def crowd(port: int, draw: random.Random) -> int:
+    """Nineteen clients come and go; how many pictures they waited for."""
+    patience = [60.0, *(draw.uniform(0.2, 2.0) for _ in range(CLIENTS - 2))]  # one sees something, however busy it is
+    return sum(await asyncio.gather(*(look(port, draw, seconds) for seconds in patience)))
+
+
+@pytest.fixture(scope="session")
+def crowded():
+    """Lets twenty clients come and go, one a page of a Chromium; how many pictures they waited for."""
+
+    def cycle(chromium, port: int, draw: random.Random) -> int:
+        page = chromium.new_page(viewport={"width": 240, "height": 160})
+        page.goto(f"http://127.0.0.1:{port}/")
+        with ThreadPoolExecutor(1) as other:  # playwright has the event loop of this thread
+            pictures = other.submit(asyncio.run, crowd(port, draw)).result()
+        page.get_by_text("pixels").wait_for(timeout=60_000)
+        page.close()
+        return 1 + pictures
+
+    return cycle

@@ -1,11 +1,16 @@
 """The viewer in a real browser: headless Chromium, whose own pixels are looked at."""
 
+import asyncio
+import gc
+import random
+import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from viser import ClientHandle
 
 from raytrans.apps.captures import Capture
 from raytrans.apps.view import sources_of
@@ -15,6 +20,7 @@ from raytrans.viewer.clouds import Points
 from raytrans.viewer.frames import Frame
 from raytrans.viewer.pictures import picture
 from raytrans.viewer.server import Viewer
+from raytrans.viewer.visit import Visit
 
 WIDTH, HEIGHT = 640, 360
 SEEN = (slice(170, 300), slice(0, 290))  # where no panel, no notice and no axes are
@@ -137,3 +143,23 @@ def test_points_are_drawn_where_the_rendering_has_them(viewer, page):
     ):  # upside down, a pixel off: it would be seen
         assert np.abs(other - wanted).max() > 4
     viewer._cloud.visible = True
+
+
+def tasks_of(viewer) -> int:
+    """How many things the event loop of the server is at."""
+    return sum(not task.done() for task in asyncio.all_tasks(viewer.server.get_event_loop()))
+
+
+def remaining() -> list:
+    """What is left in memory of clients."""
+    return [one for one in gc.get_objects() if type(one) in (Visit, ClientHandle)]
+
+
+def test_nothing_is_left_of_twenty_clients(serving, chromium, crowded, viewer, page):
+    """The page of the other tests stays; twenty more come to another server and leave while they are rendered for."""
+    draw, tasks, threads, before = random.Random(0), tasks_of(serving), set(threading.enumerate()), remaining()
+    assert crowded(chromium, serving.port, draw) > 1
+    until(lambda: not serving.visits and not serving.worker.waiting() and serving.server.get_clients() == {})
+    until(lambda: tasks_of(serving) == tasks)
+    assert set(threading.enumerate()) == threads
+    until(lambda: gc.collect() is not None and len(remaining()) == len(before))
