@@ -3,14 +3,15 @@
 Work comes as jobs: iterators that stop after every piece and say when the next is due. One worker takes one piece at a
 time, so that a job that is no longer wanted is dropped between two pieces. The newest wish of an owner replaces the
 older one. Coarse pictures go before fine ones, those before what nobody waits for; among equals the owner served
-longest ago comes first. Every fourth turn goes to that owner whatever it wants, so that nobody waits for ever.
+longest ago comes first. Every fourth turn goes to the owner who waits longest, for a coarse picture or a finer one, so
+that nobody waits for ever; what nobody waits for has to.
 """
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-ANYBODY = 4  # of so many turns one does not look at ranks
+ANYBODY = 4  # of so many turns one does not tell coarse from fine
 
 
 class Rank(IntEnum):
@@ -77,7 +78,8 @@ class Turns:
 
         def precedence(job: Job) -> tuple[int, int, int]:
             kinds = self._served.get(job.owner, {})
-            return 0 if anybody else job.next.rank, max(kinds.values(), default=0), kinds.get(job.kind, 0)
+            rank = Rank.FINE if anybody and job.next.rank < Rank.IDLE else job.next.rank
+            return rank, max(kinds.values(), default=0), kinds.get(job.kind, 0)
 
         chosen = min(due, key=precedence)
         self._served.setdefault(chosen.owner, {})[chosen.kind] = self._turn
