@@ -201,7 +201,7 @@ def two(monkeypatch):
 
 def test_without_lightning_fabric_the_extra_is_named(two, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(ValueError, match=r"started 2 processes.*pip install 'raytrans\[processes\]'"), joined("cpu"):
+    with pytest.raises(ValueError, match=r"2 processes.*pip install --editable '.\[processes\]'"), joined("cpu"):
         pass
 
 
