@@ -22,6 +22,7 @@ from raytrans.rendering.synthesis import background_color
 from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
 from raytrans.training.claim import claimed
 from raytrans.training.config import OptimConfig, TrainConfig
+from raytrans.training.gradients import clip_gradients
 from raytrans.training.hub import WEIGHTS, weights_file
 from raytrans.training.losses import sweep_loss, total_loss
 from raytrans.training.samples import Sample, SampleStream, SceneData
@@ -153,7 +154,7 @@ def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], e
                 raise FloatingPointError(_not_finite("loss", step, config.seed, saved))
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
+            norm = clip_gradients(model.parameters(), optim.clip)
             if not bool(torch.isfinite(norm)):
                 raise FloatingPointError(_not_finite("gradient", step, config.seed, saved))
             with _uninterrupted():
