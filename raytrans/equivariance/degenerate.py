@@ -22,7 +22,7 @@ class _Draft:
     focal: np.ndarray
     middle: np.ndarray
     size: np.ndarray
-    image: Callable[[int], np.ndarray]
+    image: Callable[[tuple[int, int, int]], np.ndarray]
     lens: Distortion | None = None
     near: np.ndarray | None = None
     far: np.ndarray | None = None
@@ -49,7 +49,7 @@ def _generic(rng: np.random.Generator) -> _Draft:
     pose = look_at(place, 0.3 * rng.standard_normal((count, 3)), _directions(rng, count)).numpy()
     size = np.tile(rng.integers(6, 13, 2), (count, 1))
     focal = np.tile(rng.uniform(0.8, 1.5), (count, 2))
-    return _Draft(pose, focal, np.full((count, 2), 0.5), size, lambda i: rng.random((*size[i], 3)))
+    return _Draft(pose, focal, np.full((count, 2), 0.5), size, rng.random)
 
 
 def _directions(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def _directions(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _power(rng: np.random.Generator, low: float, high: float) -> float:
-    """Ten to a power between two numbers, of either sign."""
+    """Ten to a power between two numbers, or to minus that."""
     return float(10 ** (rng.choice([-1, 1]) * rng.uniform(low, high)))
 
 
@@ -159,7 +159,7 @@ def _uneven(rng: np.random.Generator, rig: _Draft) -> None:
 
 def _plain(rng: np.random.Generator, rig: _Draft) -> None:
     value = rng.choice([0.0, 0.5, 1.0])
-    rig.image = lambda i: np.full((*rig.size[i], 3), value)
+    rig.image = lambda shape: np.full(shape, value)
 
 
 def _focal(rng: np.random.Generator, rig: _Draft) -> None:
@@ -240,7 +240,7 @@ def degenerate_rig(kind: str, seed: int) -> tuple[Views, Cameras]:
     intrinsics[:, (0, 1), (0, 1)] = rig.focal * extent
     intrinsics[:, :2, 2] = rig.middle * extent
     cameras = Cameras(intrinsics, rig.pose, rig.size, _batch(rig.lens, len(rig.pose)), rig.near, rig.far)
-    return Views([rig.image(i) for i in range(len(rig.pose) - 1)], cameras[:-1]), cameras[-1]
+    return Views([rig.image((*size, 3)) for size in rig.size[:-1]], cameras[:-1]), cameras[-1]
 
 
 def _batch(lens: Distortion | None, count: int) -> Distortion | None:
