@@ -9,7 +9,8 @@ from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.config import OptimConfig, train_config
 from raytrans.training.loop import RunOptions, sample_losses, train
-from raytrans.training.samples import Sample, SceneData, seen_through
+from raytrans.training.samples import Sample, seen_through
+from raytrans.training.scenes import SceneData
 
 CONFIG = {
     "size": "tiny",
