@@ -297,6 +297,6 @@ def test_a_state_cut_at_every_thousandth_byte_is_refused_and_the_whole_one_is_no
     for size in range(0, len(content), 1000):
         file.write_bytes(content[:size])
         with pytest.raises(ValueError, match="damaged"):
-            checkpoint.load_training(file, model, optimizer)
+            checkpoint.read_tensors(file)
     file.write_bytes(content)
-    assert checkpoint.load_training(file, model, optimizer)["step"] == 1
+    assert checkpoint.read_tensors(file)[1]["step"] == 1
