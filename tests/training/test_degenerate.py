@@ -247,18 +247,3 @@ def test_a_renderer_with_a_fault_is_noticed(faulty, kind, outputs, gradients):
     assert row.startswith(f"| {kind} | 3 | 0 |") and (row.split(" | ")[3] != "0") == outputs
     if faulty is TakesARoot:  # elsewhere nothing is wrong with it
         check(examined(faulty(model_config("tiny")), "collinear", 0), "collinear")
-
-
-def test_rigs_are_what_their_kind_says_and_the_same_for_a_seed():
-    for kind in KINDS:
-        (views, camera), (again, other) = (degenerate_rig(kind, 5) for _ in range(2))
-        assert torch.equal(camera.world_from_camera, other.world_from_camera)
-        assert all(torch.equal(a, b) for a, b in zip(views.images, again.images, strict=True))
-    views, camera = degenerate_rig("collinear", 0)
-    centers = torch.cat([views.cameras.centers, camera.centers[None]])
-    assert torch.linalg.matrix_rank(centers - centers[0], rtol=1e-9) == 1
-    views, camera = degenerate_rig("facing each other", 0)
-    pixel, depth = views.cameras[0].project(views.cameras[1].centers)
-    assert depth > 0 and torch.allclose(pixel, torch.tensor([4.5, 4.5], dtype=torch.float64))
-    with pytest.raises(ValueError, match="kind: expected one of all cameras equal, .*, got 'odd'"):
-        degenerate_rig("odd", 0)
