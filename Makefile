@@ -29,8 +29,9 @@ test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to py
 browser: ## install Chromium for the tests of the viewer, as root on Debian or Ubuntu
 	@.ci/browser
 
-torture: $(INSTALLED) ## kill 200 trainings at random moments and see each recover
-	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py -m "slow or not slow" $(ARGS)
+torture: $(INSTALLED) ## kill 200 trainings at random moments; try 1,000 degenerate rigs, with tables
+	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py tests/training/test_degenerate.py \
+		tests/training/test_repeats.py tests/geometry/test_degenerate.py -m "slow or not slow" $(ARGS)
 
 view-load: $(INSTALLED) browser ## let twenty browsers come to the viewer and leave, 200 times, and watch its memory
 	$(PYTHON_IN_VENV) -m pytest tests/viewer/test_load.py -m "slow or not slow" $(ARGS)
