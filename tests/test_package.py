@@ -39,7 +39,9 @@ ALLOWED = {
     "training": MODEL_SIDE | {"data", "rendering", "processes"},
     "export": MODEL_SIDE | {"data", "rendering", "training"},
     "reports": MODEL_SIDE | {"data", "rendering", "training", "export"},
-    "apps": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports", "processes", ""},
+    "viewer": MODEL_SIDE | {"data", "rendering", "export"},
+    "apps": MODEL_SIDE
+    | {"data", "rendering", "equivariance", "training", "export", "reports", "viewer", "processes", ""},
     "__main__": {"apps"},
     "": MODEL_SIDE | {"data", "rendering", "equivariance", "training", "export", "reports"},
 }

@@ -8,6 +8,7 @@ from functools import partial
 
 COMMANDS = {
     "render": "Render novel views and depth of a captured scene.",
+    "view": "Look at a scene in the browser, with the model's rendering from where you are.",
     "export": "Take depth maps, a point cloud or a mesh out of a captured scene.",
     "evaluate": "Measure renderings of held-out views against three baselines.",
     "verify": "Measure the equivariance contracts of a checkpoint on a scene.",

@@ -20,7 +20,7 @@ from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
 from raytrans.data.scene import Scene
 from raytrans.export.files import write_json, write_video
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.paths import interpolate, orbit, spiral, wander
+from raytrans.geometry.paths import PATHS
 from raytrans.processes import ALONE, Processes
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
@@ -28,7 +28,6 @@ from raytrans.rendering.synthesis import PRECISIONS, encode, render
 from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
-PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": interpolate, "wander": wander}
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
 FRAMES = 48  # of a path
 SHORTEST_VIDEO = 3  # seconds

@@ -140,7 +140,7 @@ def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) 
 
 
 def depth_png_bytes(depth: Tensor | np.ndarray, scale: float) -> bytes:
-    """Depth as the content of a PNG file, as `write_depth_png` has it."""
+    """Depth as the content of a file, as `write_depth_png` has it; ValueError for a scale that is not positive."""
     if not scale > 0:
         raise ValueError(f"scale: expected a positive number, got {scale}")
     steps = np.round(_numpy(depth).astype(np.float64) / scale)
