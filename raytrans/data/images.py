@@ -190,8 +190,9 @@ def read_depth(path: Path, scale: float, invalid: Sequence[float] = ()) -> Float
         raise ValueError(f"{path}: expected a depth map (H, W), got shape {values.shape}")
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path}: expected a depth map of real numbers, got {values.dtype}")
-    depth = torch.from_numpy(values.astype(np.float64) * scale).float()
-    known = torch.from_numpy(~np.isin(values, np.array(invalid))) & torch.isfinite(depth) & (depth > 0)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are unknown
+        depth = torch.from_numpy(values.astype(np.float64) * scale).float()
+        known = torch.from_numpy(~np.isin(values, np.array(invalid))) & torch.isfinite(depth) & (depth > 0)
     return torch.where(known, depth, torch.nan)
 
 
@@ -260,6 +261,10 @@ def npy_array(file: BufferedIOBase, size: int) -> np.ndarray:
     version = tuple(file.read(2))
     if len(version) < 2 or version[0] not in header:
         raise ValueError(f"expected version 1 or 2 of the format, got {version}")
+    length = int.from_bytes(file.read(2 if version[0] == 1 else 4), "little")
+    if b"\\" in file.read(length):  # Python, whose source a head is, warns of some; numpy writes none
+        raise ValueError("it is no file of numpy's")
+    file.seek(len(NUMPY_MAGIC) + 2)
     shape, _, kind = header[version[0]](file)
     if kind.hasobject:
         raise ValueError("it holds pickled objects")

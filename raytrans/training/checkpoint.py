@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from raytrans.data.guards import parse_json
+from raytrans.data.guards import one_line, parse_json
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.training import hub
@@ -76,7 +76,7 @@ def load_model(path: Path) -> Renderer:
     try:
         config = ModelConfig.from_dict(metadata["model"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
+        raise ValueError(f"checkpoint: {path}: model configuration not understood: {one_line(error)}") from None
     layers = config.view_layers + config.ray_layers
     if layers > len(tensors):  # before they are made
         raise ValueError(f"checkpoint: {path}: expected weights of {layers} layers, got {len(tensors)} tensors")

@@ -13,6 +13,7 @@ from PIL import Image
 from raytrans.apps import cli, outputs, results
 from raytrans.apps.studies import runs
 from raytrans.data import open_scene
+from raytrans.data.generate.meshes import read_mesh
 from raytrans.data.images import image_size, read_depth, read_image, read_mask
 from raytrans.data.ply import read_ply
 from raytrans.data.readers.transforms import read_cameras
@@ -206,6 +207,22 @@ def clouds(folder: Path) -> list[Path]:
     return [folder / "a.ply", folder / "b.ply"]
 
 
+def mesh(folder: Path) -> list[Path]:
+    """A textured box."""
+    import trimesh
+
+    box = trimesh.creation.box()
+    picture = Image.new("RGB", (4, 4), (200, 100, 50))
+    box.visual = trimesh.visual.TextureVisuals(uv=box.vertices[:, :2] + 0.5, image=picture)
+    box.export(folder / "a.glb")
+    return [folder / "a.glb"]
+
+
+def look_at_mesh(_folder: Path, file: Path) -> None:
+    read_mesh.cache_clear()
+    read_mesh(str(file))
+
+
 def weights(folder: Path) -> list[Path]:
     torch.manual_seed(0)
     save_model(folder / "model.safetensors", Renderer(model_config("tiny")))
@@ -302,6 +319,7 @@ SURFACES = {
     "picture": Surface(pictures, look_at_picture),
     "depth": Surface(depths, lambda _folder, file: read_depth(file, 0.001, (0.0,))),
     "ply": Surface(clouds, lambda _folder, file: read_ply(file)),
+    "mesh": Surface(mesh, look_at_mesh),
     "checkpoint": Surface(weights, look_at_weights),
     "config": Surface(config, lambda _folder, file: read_config(file)),
     "log": Surface(log, lambda _folder, file: read_json_lines(file)),
