@@ -214,6 +214,7 @@ def faults(read: Callable[[], object], folder: Path, seconds: float = SECONDS, m
     found, error, before = [], None, _reset_peak()
     with _watched(folder) as watch, _backstop(), warnings.catch_warnings(record=True) as told, _alarm(seconds):
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # as Python has it
         try:
             read()
         except Forbidden:

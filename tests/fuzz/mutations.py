@@ -120,6 +120,8 @@ def mutate(random: Random, content: bytes) -> bytes:
 def _kinds(content: bytes) -> list:
     if content.lstrip()[:1] in (b"{", b"["):
         return [json_value, json_value, json_value, number, word, cut, changed, insertion]
+    if content[8:9] == b"{":
+        return [header, header, header, changed, packed, cut, removal]
     if b"\0" in content:
         return [changed, changed, packed, packed, packed, cut, insertion, removal, splice, repetition]
     return [number, number, number, word, word, changed, cut, insertion, removal, splice, repetition]
@@ -193,6 +195,23 @@ def number(random: Random, content: bytes) -> bytes:
 def word(random: Random, content: bytes) -> bytes:
     """A word of a text replaced by a name that leads elsewhere, or by another kind of value."""
     return _replaced(random, content, WORD, [*NAMES, *TEXTS])
+
+
+def header(random: Random, content: bytes) -> bytes:
+    """A value in the header of a safetensors file, or in the configuration inside, with the length set right."""
+    length = int.from_bytes(content[:8], "little")
+    text, rest = content[8 : 8 + length], content[8 + length :]
+    try:
+        values = json.loads(text)
+        if random.random() < 0.5:
+            inner = json_value(random, values["__metadata__"]["raytrans"].encode())
+            values["__metadata__"]["raytrans"] = inner.decode()
+            text = json.dumps(values).encode()
+        else:
+            text = json_value(random, text)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return packed(random, content)
+    return len(text).to_bytes(8, "little") + text + rest
 
 
 def json_value(random: Random, content: bytes) -> bytes:

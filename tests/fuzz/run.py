@@ -68,7 +68,7 @@ def _target(name: str, arguments: argparse.Namespace) -> tuple:
         str(CORPUS / name),
     ]
     words += [f"-max_total_time={arguments.seconds}", f"-runs={arguments.runs}", f"-seed={arguments.seed}"]
-    words += [f"-timeout={WALL}", f"-rss_limit_mb={MEMORY}", "-max_len=65536", f"-artifact_prefix={out / 'faults'}/"]
+    words += [f"-timeout={WALL}", f"-rss_limit_mb={MEMORY}", "-max_len=131072", f"-artifact_prefix={out / 'faults'}/"]
     start = time.monotonic()
     with open(out / "log.txt", "wb") as log:
         status = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, cwd=HERE.parents[1]).returncode

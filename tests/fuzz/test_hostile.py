@@ -201,16 +201,6 @@ def test_texts_nested_without_end(tmp_path):
     refused(lambda: read_config(tmp_path / "a.toml"), tmp_path, "expected at most 65536 bytes", seconds=1)
 
 
-def test_shared_values_are_not_copied_for_every_frame(tmp_path):
-    """Merged for each of 10,000 frames, 50,000 shared keys took minutes."""
-    shared = {f"k{i}": 0 for i in range(50_000)}
-    frames = [{"file_path": "images/0.png"}] + [{"file_path": "gone"}] * 10_000
-    file = captures.transforms(tmp_path, captures.picture)
-    file.write_text(json.dumps({**shared, **json.loads(file.read_text()), "frames": frames}))
-    assert file.stat().st_size < 1 << 20
-    refused(lambda: open_scene(tmp_path), tmp_path, "expected a finite transform_matrix", seconds=5)
-
-
 def test_a_long_way_to_no_file_is_not_walked(tmp_path):
     file = captures.transforms(tmp_path, captures.picture)
     meta = json.loads(file.read_text())
