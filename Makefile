@@ -9,10 +9,10 @@ INSTALLED := $(VENV)/.installed
 OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 export OMP_NUM_THREADS
 
-.PHONY: help setup demo test torture fuzz lint format docs bench clean distclean
+.PHONY: help setup demo test browser torture view-load fuzz lint format docs bench clean distclean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(INSTALLED) ## make .venv with raytrans installed editable
 
@@ -26,8 +26,14 @@ demo: $(INSTALLED) ## render a shipped scene into out/demo and measure the contr
 test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to pytest
 	$(PYTHON_IN_VENV) -m pytest $(ARGS)
 
+browser: ## install Chromium for the tests of the viewer, as root on Debian or Ubuntu
+	@.ci/browser
+
 torture: $(INSTALLED) ## kill 200 trainings at random moments and see each recover
 	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py -m "slow or not slow" $(ARGS)
+
+view-load: $(INSTALLED) browser ## let twenty browsers come to the viewer and leave, 200 times, and watch its memory
+	$(PYTHON_IN_VENV) -m pytest tests/viewer/test_load.py -m "slow or not slow" $(ARGS)
 
 fuzz: $(INSTALLED) ## damage files by atheris, from the saved corpus; ARGS="--seconds 60" for each reader
 	@[ "$$(uname -s)" = Linux ] || { echo "fuzz: atheris has wheels for Linux alone" >&2; exit 2; }

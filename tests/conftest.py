@@ -1,8 +1,13 @@
-"""What every test shares: fixed seeds, reproducible hypothesis, a tiny training, real captures by name."""
+"""What every test shares: fixed seeds, reproducible hypothesis, a tiny training, real captures by name, processes."""
 
 import json
 import os
 import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import timedelta
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,6 +37,8 @@ evaluate_every = 100
 checkpoint_every = 1
 """
 
+
+PATIENCE = 100.0  # seconds that a test waits for a process
 
 VOID = {"meta", "img"}
 
@@ -138,3 +145,63 @@ def real_data():
         return root / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def ran():
+    """Runs some work in several processes, as torchrun starts them: what it makes in each, by rank; its status if none.
+
+    They are forked from this process, which has imported everything, and meet through a file in a folder that is given.
+    """
+    pytest.importorskip("lightning_fabric")
+    torch.set_num_threads(1)
+    return _ran
+
+
+def _ran(folder: Path, work: Callable[[], object], count: int = 2) -> list:
+    folder.mkdir(parents=True, exist_ok=True)
+    children = [_forked(folder, work, rank, count) for rank in range(count)]
+    statuses = [_ended(child) for child in children]
+    results = [folder / f"{rank}.pt" for rank in range(count)]
+    return [torch.load(f) if f.exists() else status for f, status in zip(results, statuses, strict=True)]
+
+
+def _forked(folder: Path, work: Callable[[], object], rank: int, count: int) -> int:
+    process = os.fork()
+    if process:
+        return process
+    from raytrans import processes
+    from raytrans.apps import cli
+
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        os.environ |= {processes.LAUNCHER: "test", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}
+        os.environ |= {name: str(value) for name, value in numbers.items()}
+        processes.SILENCE = cli.SILENCE = 0.0
+        place = {"init_method": f"file://{folder / 'meeting'}", "timeout": timedelta(seconds=PATIENCE)}
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=count, **place)
+        torch.distributed.destroy_process_group = lambda: None  # the next command finds the same group
+        with open(folder / f"{rank}.err", "w") as err, open(folder / f"{rank}.out", "w") as out:
+            with redirect_stderr(err), redirect_stdout(out):
+                result = work()
+        torch.save(result, folder / f"{rank}.pt")
+        status = 0
+    except (processes.Elsewhere, ConnectionError):
+        status = 2
+    finally:
+        os._exit(status)
+
+
+def _ended(process: int) -> int:
+    """The exit status of a process, which is killed, and the test failed, where it hangs."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    raise TimeoutError("a process hangs")

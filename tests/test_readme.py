@@ -22,7 +22,7 @@ FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}| {8})(?! ).*$", re.MULTILINE)
 SWITCH = re.compile(r"^\| (?:`(model\..*)`|nothing) \|.*\| ([\d,]+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"(?:python\S* tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
+COMMAND = re.compile(r"(?:(?:python\S*|torchrun .*?) tools/(\w+)\.py\b|raytrans ([a-z][a-z-]+)(?= ))(.*)")
 
 
 def title(document: Path) -> str:

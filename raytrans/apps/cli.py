@@ -6,8 +6,10 @@ import os
 import platform
 import resource
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from torch import Tensor
 import raytrans
 from raytrans.apps import outputs
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
+from raytrans.apps.progress import Beside, aside
 from raytrans.export.files import write_json
+from raytrans.processes import SILENCE, Elsewhere, Processes, joined, launched, quiet, said_once
 from raytrans.rendering.renderer import Renderer
 from raytrans.reports.page import Page
 from raytrans.training import hub
@@ -30,33 +34,65 @@ def run(main: Callable[[Namespace], int], parser: ArgumentParser, argv: Sequence
     """Parse the command line, run `main` and give its exit status.
 
     A mistake of the caller (ValueError, OSError, out of memory, a wrong argument) becomes one line on stderr,
-    `prog: error: ...`, and status 2; Ctrl-C becomes 130.
+    `prog: error: ...`, and status 2; Ctrl-C becomes 130. Of the processes that torchrun started one says it for all,
+    and before they have joined the first of each machine. A command that does not share its work refuses them.
     """
 
     def refuse(message: str) -> None:
         raise ValueError(message)
 
     parser.error = refuse
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(Beside(sys.stderr))
     handler.addFilter(_named_warning)
     logging.basicConfig(format="%(prefix)s%(message)s", handlers=[handler])
     logging.getLogger("raytrans").setLevel(logging.INFO)
     try:
-        return main(parser.parse_args(argv))
-    except KeyboardInterrupt:
-        return complain(parser.prog, "interrupted", INTERRUPTED)
+        with said_once():
+            arguments = parser.parse_args(argv)
+            if launched() > 1 and not parser.get_default("shared"):
+                raise ValueError(f"torchrun: expected one process, as this work is not shared, got {launched()}")
+        return main(arguments)
+    except Elsewhere:
+        with suppress(KeyboardInterrupt):
+            time.sleep(SILENCE)
+        return MISTAKE
+    except KeyboardInterrupt:  # reaches all processes of a terminal
+        return INTERRUPTED if quiet() else complain(parser.prog, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        return complain(parser.prog, named or str(error), MISTAKE)
+        return complain(parser.prog, (named or str(error)) + _notes(error), MISTAKE)
     except (ValueError, FloatingPointError) as error:
-        return complain(parser.prog, str(error), MISTAKE)
+        return complain(parser.prog, str(error) + _notes(error), MISTAKE)
     except (MemoryError, RuntimeError) as error:
         if not _memory_is_short(error):
             raise
         return complain(parser.prog, f"out of memory ({error}); try smaller images", MISTAKE)
+
+
+def _notes(error: Exception) -> str:
+    """Which of several processes failed, if it was not the first."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+
+
+def share(parser: ArgumentParser) -> None:
+    """Let torchrun start several processes of this command, which then works inside `together`."""
+    parser.set_defaults(shared=True)
+
+
+@contextmanager
+def together(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone; of several the first alone talks, others only warn."""
+    with joined(device) as crew:
+        if crew.first:
+            yield crew
+            return
+        logging.getLogger("raytrans").setLevel(logging.WARNING)
+        logging.getLogger("raytrans.data").setLevel(logging.ERROR)  # of the scene, which all of them open
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield crew
 
 
 def _named_warning(record: logging.LogRecord) -> bool:
@@ -76,8 +112,9 @@ def _memory_is_short(error: MemoryError | RuntimeError) -> bool:
 
 def say(text: str = "") -> None:
     """Write a line for the person at the terminal, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    with aside():
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def warn(lines: Iterable[str]) -> None:
@@ -196,9 +233,12 @@ def add_source_arguments(parser: ArgumentParser, max_size: int) -> None:
     parser.add_argument("--max-size", type=positive_int, default=max_size, metavar="P", help=text)
 
 
-def load_model(arguments: Namespace) -> Renderer:
-    """The model that `--checkpoint` and `--device` name; ValueError where a GPU is asked for and there is none."""
-    device = arguments.device
+def load_model(arguments: Namespace, own: str | None = None) -> Renderer:
+    """The model that `--checkpoint` and `--device` name; ValueError where a GPU is asked for and there is none.
+
+    own: the device of this one of several processes.
+    """
+    device = own or arguments.device
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: expected a CUDA device for 'cuda', found none; use --device cpu")
     if device == "auto":

@@ -8,11 +8,13 @@ from functools import partial
 
 COMMANDS = {
     "render": "Render novel views and depth of a captured scene.",
+    "view": "Look at a scene in the browser, with the model's rendering from where you are.",
     "export": "Take depth maps, a point cloud or a mesh out of a captured scene.",
     "evaluate": "Measure renderings of held-out views against three baselines.",
     "verify": "Measure the equivariance contracts of a checkpoint on a scene.",
     "import-photos": "Find the camera poses of photographs or of a video.",
     "inspect": "Check the cameras of a scene against its pictures.",
+    "shard": "Put scenes into tar files to train on.",
     "train": "Train a model on many scenes.",
     "study": "Train the arms of a study alike and compare them, scene by scene.",
     "curves": "Draw the curves of training runs.",

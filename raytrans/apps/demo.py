@@ -8,9 +8,11 @@ import torch
 
 from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
-from raytrans.apps.render import Rendered, Target, errors, planned, rendered
+from raytrans.apps.progress import Progress
+from raytrans.apps.render import Rendered, Target, errors, planned, rays_of, rendered
 from raytrans.data.readers import open_scene
 from raytrans.equivariance import Report, check_model
+from raytrans.equivariance.models import ROWS
 from raytrans.export.files import depth_colors, write_video
 from raytrans.geometry.paths import orbit
 from raytrans.rendering.renderer import Renderer
@@ -83,7 +85,9 @@ def show_views(model: Renderer, capture: Capture, page: Page) -> list[dict]:
     page.heading("Views that the model was not given")
     holdout = capture.scene.split("holdout")[:VIEWS]
     targets, rows = [Target(capture.camera(i), i) for i in holdout], []
-    for done in rendered(model, capture, planned(capture, targets)):
+    plan = planned(capture, targets)
+    bar = Progress("views", rays_of(plan), "rays")
+    for done in bar.over(rendered(model, capture, plan, tell=bar.traced)):
         rows.append(_measured_view(capture, done))
         _show_view(capture, done, page)
         cli.say("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items() if value is not None))
@@ -134,7 +138,8 @@ def show_orbit(model: Renderer, capture: Capture, page: Page, folder: Path) -> d
     plan = planned(capture, [Target(camera) for camera in cameras])
     frames, depths, rays, cpu = [], [], 0, 0.0
     start = time.monotonic()
-    for number, done in enumerate(rendered(model, capture, plan)):
+    bar = Progress("orbit", rays_of(plan), "rays")
+    for number, done in enumerate(bar.over(rendered(model, capture, plan, tell=bar.traced))):
         if number == 0:
             outputs.begin(folder, FRAMES)
         frames.append(outputs.write_frame(folder, number, done.out))
@@ -156,7 +161,8 @@ def show_contracts(model: Renderer, capture: Capture, page: Page) -> Report:
     page.heading("What may not change the rendering")
     index = capture.scene.split("holdout")[0]
     camera = capture.camera(index)
-    report = check_model(model, capture.views(capture.sources(camera, index)), camera)
+    with Progress("contracts", ROWS, "rows") as tell:
+        report = check_model(model, capture.views(capture.sources(camera, index)), camera, tell=tell)
     rows = [(row.name, row.error, row.tolerance, row.passed, row.note) for row in report.contracts]
     page.table(("contract", "error", "tolerance", "kept", "what"), rows, "Error is max|a - b| / max|b|.")
     page.paragraph("Reported, not promised:")

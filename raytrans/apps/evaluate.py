@@ -3,17 +3,17 @@
 import difflib
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import chosen
+from raytrans.apps.scoring import Case, Scored, Scores
 from raytrans.data.generate import TEST_SETS, test_set
 from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.readers import open_scene
@@ -21,17 +21,17 @@ from raytrans.data.scene import HOLDOUT_STEP, Scene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.equivariance.rigs import quarter_turned, rolled, scene_size
-from raytrans.export.files import depth_colors, write_png
-from raytrans.geometry.cameras import Cameras
+from raytrans.export.files import write_png
 from raytrans.geometry.rigid import random_rotation
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews
 from raytrans.rendering.synthesis import encode, render
 from raytrans.reports.evaluation import evaluation_page
 from raytrans.reports.page import Page
-from raytrans.reports.pictures import Shown
+from raytrans.reports.pictures import Shown, contact_sheet
 from raytrans.training.baselines import mean_of_sources, nearest_view, plane_sweep
-from raytrans.training.metrics import DEPTH_METRICS, SSIM_WINDOW, depth_errors, depth_metrics, psnr, ssim
+from raytrans.training.metrics import DEPTH_METRICS
 
 PROTOCOLS = ("I/I", "I/SE3", "I/roll", "I/target-roll", "I/any-roll", "I/disc", "I/3")
 METHODS = ("model", "nearest", "mean", "sweep")
@@ -40,69 +40,7 @@ SETS = {
     for tail, side, sources in (("", 64, 6), ("-128", 128, 8))
     for name in TEST_SETS
 }
-CLOSE = 0.03  # relative depth error
 PICTURES = 3  # of a scene in the report
-SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
-
-
-@dataclass(frozen=True)
-class Case:
-    """A held-out view: sources, camera, true colours and, where known, true z-depth."""
-
-    name: str
-    views: Views
-    camera: Cameras
-    image: Tensor
-    depth: Tensor | None
-
-
-@dataclass
-class Scores:
-    """Errors of one method, a value for each view; relative depth errors of every pixel that meets a surface.
-
-    `maps`: the `depth_metrics` of each view as it is, and scaled by its median.
-    """
-
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
-    depth: list[Tensor] = field(default_factory=list)
-    maps: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
-
-    def add(self, color: Tensor, depth: Tensor | None, case: Case) -> None:
-        self.psnr.append(psnr(color, case.image))
-        if min(case.image.shape[:2]) >= SSIM_WINDOW:
-            self.ssim.append(ssim(color, case.image))
-        if depth is not None and case.depth is not None:
-            self.depth.append(depth_errors(depth, case.depth))
-            self.maps.append(tuple(depth_metrics(depth, case.depth, scaled) for scaled in (False, True)))
-
-    def values(self) -> dict[str, object]:
-        """Means over the views of PSNR, SSIM and `depth_metrics`, as they are and scaled; depth errors over all pixels.
-
-        None where nothing is known.
-        """
-        depth = torch.cat(self.depth) if self.depth else torch.zeros(0)
-        known = depth.numel() > 0
-        return {
-            "psnr": _mean(self.psnr),
-            "ssim": _mean(self.ssim),
-            "depth_median": depth.median().item() if known else None,
-            "depth_mean": depth.mean().item() if known else None,
-            "depth_close": (depth < CLOSE).double().mean().item() if known else None,
-            "depth_metrics": _means([plain for plain, _ in self.maps]),
-            "depth_metrics_scaled": _means([scaled for _, scaled in self.maps]),
-        }
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _means(maps: list[dict[str, float]]) -> dict[str, float | None] | None:
-    """Mean of every metric over the views where it is known; None for no views."""
-    if not maps:
-        return None
-    return {name: _mean([one[name] for one in maps if math.isfinite(one[name])]) for name in DEPTH_METRICS}
 
 
 def parser() -> ArgumentParser:
@@ -144,23 +82,35 @@ def parser() -> ArgumentParser:
     out.add_argument("--seed", type=cli.seed, default=0, help="of the random frames and rolls (default: 0)")
     cli.add_page_argument(out)
     cli.add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Evaluate as the command line says; the exit status."""
+    with cli.together(arguments.device) as processes:
+        return evaluate_share(arguments, processes)
+
+
+def evaluate_share(arguments: Namespace, processes: Processes) -> int:
+    """Measure one's share of the views, as one of some processes, and report those of all as the first."""
     if arguments.contact_sheet is not None and arguments.contact_sheet.suffix.lower() != ".png":
         raise ValueError(f"--contact-sheet: expected a .png file, got {arguments.contact_sheet}")
     captures = {name: None if name in SETS else opened(name) for name in arguments.scenes}
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
-    outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
-    model = cli.load_model(arguments)
+    if processes.first:
+        outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
+    model = cli.load_model(arguments, processes.device)
     results, shown = [], {}
     for name, scene in captures.items():
         capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.spread)
         cases = set_cases(name) if capture is None else scene_cases(capture, arguments.views)
         shown[name] = []
-        results += evaluated(model, name, cases, arguments, shown[name])
+        bar = Progress(Path(name).name, rays_of(name, capture, arguments, processes), "rays")
+        scored = bar.over(processes.interleaved(evaluated(model, cases, arguments, processes, bar.traced)))
+        results += collected(name, scored, arguments.protocol, shown[name])
+    if not processes.first:
+        return 0
     cli.say(report(results))
     if any(one[method]["depth_metrics"] for one in results for method in METHODS):
         cli.say("\n" + depth_report(results))
@@ -193,6 +143,17 @@ def opened(name: str) -> Scene:
     return open_scene(name)
 
 
+def rays_of(name: str, capture: Capture | None, arguments: Namespace, processes: Processes = ALONE) -> int:
+    """How many rays of a scene or test set this process renders, under all protocols."""
+    if capture is None:
+        kind, side, _ = SETS[name]
+        sizes = [side * side] * (2 * len(TEST_SETS[kind]))
+    else:
+        cameras = [capture.camera(i) for i in measured_views(capture, arguments.views)]
+        sizes = [camera.height * camera.width for camera in cameras]
+    return len(arguments.protocol) * sum(sizes[processes.rank :: processes.count])
+
+
 def set_cases(name: str) -> Iterator[Case]:
     """Held-out views of the scenes of a generated test set, 0 and 8, from the nearest of the other eight."""
     kind, side, sources = SETS[name]
@@ -210,37 +171,61 @@ def generated_cases(scene: GeneratedScene, count: int) -> Iterator[Case]:
         yield Case(f"{scene.seed}/{i}", views, camera, scene.images[i], scene.depth[i])
 
 
-def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
-    """Held-out views of a scene on disk, or `wanted` of them; ValueError where it has none."""
+def measured_views(capture: Capture, wanted: int | None = None) -> list[int]:
+    """The held-out views of a scene, or `wanted` of them; ValueError where it has none."""
     holdout = capture.scene.split("holdout")
     if not holdout:
         raise ValueError(f"{capture.scene.path}: no held-out view ({len(capture.scene)} in all)")
-    for i in (holdout[k] for k in evenly_spaced(len(holdout), wanted)):
+    return [holdout[k] for k in evenly_spaced(len(holdout), wanted)]
+
+
+def scene_cases(capture: Capture, wanted: int | None = None) -> Iterator[Case]:
+    """Held-out views of a scene on disk, or `wanted` of them; ValueError where it has none."""
+    for i in measured_views(capture, wanted):
         camera = capture.camera(i)
         views = capture.views(capture.sources(camera, i))
         yield Case(str(i), views, camera, capture.image(i), capture.depth(i))
 
 
 def evaluated(
-    model: Renderer, name: str, cases: Iterator[Case], arguments: Namespace, shown: list[Shown]
-) -> list[dict]:
-    """One result for each protocol; appends the rendering of every view in the first one to `shown`."""
-    scores = {protocol: Scores() for protocol in arguments.protocol}
-    baselines = {method: Scores() for method in METHODS[1:]}
-    names = []
+    model: Renderer,
+    cases: Iterator[Case],
+    arguments: Namespace,
+    processes: Processes = ALONE,
+    tell: Callable[[int], None] | None = None,
+) -> Iterator[tuple[str, Scored]]:
+    """Names and scores of this process's share of the cases, in order. tell: as in `raytrans.render`."""
     for number, case in enumerate(cases):
-        names.append(case.name)
+        if number % processes.count != processes.rank:
+            continue
+        protocols = {protocol: Scores() for protocol in arguments.protocol}
+        baselines, shown = {method: Scores() for method in METHODS[1:]}, None
         add_baselines(baselines, case)
         encoded = encode(model, case.views)
-        for index, protocol in enumerate(scores):
-            color, depth = render_case(model, case, protocol, arguments.seed + number, encoded)
+        for protocol, scores in protocols.items():
+            color, depth = render_case(model, case, protocol, arguments.seed + number, encoded, tell)
             cli.check_finite(color, arguments.checkpoint)
-            scores[protocol].add(color, depth, case)
-            if index == 0:
-                shown.append(Shown(f"view {case.name}", color, depth, case.image, case.depth))
+            scores.add(color, depth, case)
+            shown = shown or Shown(f"view {case.name}", color, depth, case.image, case.depth)
+        yield case.name, Scored(protocols, baselines, shown)
+
+
+def collected(
+    name: str, scored: Iterable[tuple[str, Scored]], protocols: Sequence[str], shown: list[Shown]
+) -> list[dict]:
+    """One result of a scene for each protocol, none without a case; appends the rendering of every view to `shown`."""
+    scores = {protocol: Scores() for protocol in protocols}
+    baselines = {method: Scores() for method in METHODS[1:]}
+    names = []
+    for view, one in scored:
+        names.append(view)
+        shown.append(one.shown)
+        for total, part in ((scores, one.protocols), (baselines, one.baselines)):
+            for key, values in part.items():
+                total[key].extend(values)
         found = [f"{method} {s.psnr[-1]:.2f}" for method, s in {**scores, **baselines}.items()]
-        cli.say(f"{name} {case.name}  {'  '.join(found)} dB")
-    return [result(name, protocol, names, own, baselines) for protocol, own in scores.items()]
+        cli.say(f"{name} {view}  {'  '.join(found)} dB")
+    return [result(name, protocol, names, own, baselines) for protocol, own in scores.items() if names]
 
 
 def add_baselines(scores: dict[str, Scores], case: Case) -> None:
@@ -251,7 +236,12 @@ def add_baselines(scores: dict[str, Scores], case: Case) -> None:
 
 
 def render_case(
-    model: Renderer, case: Case, protocol: str, seed: int, encoded: EncodedViews | None = None
+    model: Renderer,
+    case: Case,
+    protocol: str,
+    seed: int,
+    encoded: EncodedViews | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Colour and z-depth of a case under a protocol, on the pixels of the case.
 
@@ -274,7 +264,7 @@ def render_case(
         camera = camera.quarter_turned(back)
     elif protocol == "I/3":
         views = views[sorted(nearest(views.cameras, camera, 3))]
-    out = render(model, encoded if encoded is not None and views is case.views else views, camera)
+    out = render(model, encoded if encoded is not None and views is case.views else views, camera, tell=tell)
     return tuple(torch.rot90(value.cpu(), -back, (0, 1)) for value in (out.color, out.depth))
 
 
@@ -343,26 +333,3 @@ def page(values: dict, shown: dict[str, list[Shown]]) -> Page:
         first = next(one for one in values["scenes"] if one["scene"] == name)
         some[name] = [views[k] for k in chosen([row["model"]["psnr"] for row in first["views"]], PICTURES)]
     return evaluation_page(values, METHODS, some)
-
-
-def contact_sheet(shown: list[Shown]) -> np.ndarray:
-    """Target, rendering and depth of every view at one small height, side by side as far as `SHEET_WIDTH` allows."""
-    rows: list[list[np.ndarray]] = [[]]
-    for one in shown:
-        strip = np.pad(_strip(one), ((0, SHEET_GAP), (0, SHEET_GAP), (0, 0)), constant_values=255)
-        if rows[-1] and sum(s.shape[1] for s in rows[-1]) + strip.shape[1] > SHEET_WIDTH:
-            rows.append([])
-        rows[-1].append(strip)
-    lines = [np.concatenate(row, 1) for row in rows]
-    width = max(line.shape[1] for line in lines)
-    return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines])
-
-
-def _strip(one: Shown) -> np.ndarray:
-    import cv2
-
-    height, width = one.target.shape[:2]
-    size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
-    pictures = [(value.clamp(0, 1) * 255).round().byte().numpy() for value in (one.target, one.color)]
-    shrink = cv2.INTER_AREA if height > SHEET_HEIGHT else cv2.INTER_NEAREST
-    return np.concatenate([cv2.resize(p, size, interpolation=shrink) for p in [*pictures, depth_colors(one.depth)]], 1)

@@ -2,7 +2,6 @@
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture, evenly_spaced
+from raytrans.apps.progress import Progress
 from raytrans.data.readers import open_scene
 from raytrans.export.clouds import write_ply
 from raytrans.export.files import write_json
@@ -18,6 +18,7 @@ from raytrans.export.fusion import Agreement, DepthMaps, consistent, footprint, 
 from raytrans.export.meshes import fused_mesh, write_mesh
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rigid import Similarity
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.depth import confidence, rendered_from_others
 from raytrans.rendering.renderer import Renderer
 
@@ -53,22 +54,33 @@ def parser() -> ArgumentParser:
     cli.add_checkpoint_argument(out)
     cli.add_source_arguments(out, max_size=200)
     cli.add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Export as the command line says; the exit status."""
+    with cli.together(arguments.device) as processes:
+        return export_share(arguments, processes)
+
+
+def export_share(arguments: Namespace, processes: Processes) -> int:
+    """Render one's share of the views, as one of some processes, and export those of all as the first."""
     start = time.monotonic()
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     chosen = evenly_spaced(len(capture.scene), arguments.views)
     kinds = {path: kind_of(path) for path in arguments.out}
-    check_outputs(arguments, capture, kinds, len(chosen))
+    if processes.first:
+        check_outputs(arguments, capture, kinds, len(chosen))
     arguments.agree = arguments.agree or Agreement.views
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, processes.device)
     what = f"depth of {len(chosen)} view{'s'[: len(chosen) > 1]}"
     cli.say(f"{capture.scene.path}: {what}, each from up to {arguments.sources} others")
     folders = [path for path, kind in kinds.items() if kind == "depths"]
-    maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint)
+    processes.tell()  # before the first hour of work: whether all can do theirs
+    maps, sources = estimated(model, capture, chosen, folders, arguments.checkpoint, processes)
+    if not processes.first:
+        return 0
     cli.warn(advice.on_sources(capture, sources))
     values: dict[str, object] = {"views": chosen, "pixels": sum(depth.numel() for depth in maps.depth)}
     files = [path for path, kind in kinds.items() if kind != "depths"]
@@ -130,14 +142,24 @@ def check_agree(agree: int | None, count: int, every: int) -> None:
 
 
 def estimated(
-    model: Renderer, capture: Capture, chosen: list[int], folders: list[Path], checkpoint: Path | None
+    model: Renderer,
+    capture: Capture,
+    chosen: list[int],
+    folders: list[Path],
+    checkpoint: Path | None,
+    processes: Processes = ALONE,
 ) -> tuple[DepthMaps, list[list[int]]]:
-    """Depth maps of the chosen views, written to `folders` as they come, and the sources of each."""
+    """Depth maps of the chosen views, written to `folders` as they come, and the sources of each.
+
+    Each process renders its share; the first has them all, the others none.
+    """
     cameras = Cameras.stack([capture.camera(i) for i in range(len(capture.scene))])
     maps = DepthMaps(cameras[chosen], [], [], [])
-    every, tell = [], Progress(len(chosen))
-    for number, (sources, out) in enumerate(rendered_from_others(model, cameras, chosen, capture.views, capture.count)):
-        out = out.map(lambda value: value.cpu())
+    every, share = [], chosen[processes.rank :: processes.count]
+    bar = Progress("rendering", sum(cameras[i].height * cameras[i].width for i in share), "rays")
+    own = rendered_from_others(model, cameras, share, capture.views, capture.count, tell=bar.traced)
+    own = ((sources, out.map(lambda value: value.cpu())) for sources, out in own)
+    for number, (sources, out) in enumerate(bar.over(processes.interleaved(own))):
         cli.check_finite(out.color, checkpoint)
         image, mask = capture.image(chosen[number]), capture.mask(chosen[number])
         for folder in folders:
@@ -149,8 +171,7 @@ def estimated(
         for values, new in ((maps.depth, out.depth), (maps.confidence, trust), (maps.color, image)):
             values.append(new)
         every.append(sources)
-        tell(number, f"view {chosen[number]}  depth known in {100 * out.depth.isfinite().double().mean():.0f} %")
-    for folder in folders:
+    for folder in folders if processes.first else ():
         outputs.write_depth_pictures(folder, [_solid(d, c) for d, c in zip(maps.depth, maps.confidence, strict=True)])
         scale = outputs.write_depth16(folder, len(chosen))["depth16_scale"]
         outputs.write_cameras(folder, list(maps.cameras), scale)
@@ -173,9 +194,9 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
     here = back.inverse()
     maps = replace(maps, cameras=maps.cameras.moved(here.rotation, here.translation)).trusted(arguments.confidence)
     values: dict[str, object] = {"pixels_confident": maps.known()}
-    cli.say("comparing the depths of the views")
     agreement = Agreement(views=arguments.agree, depth=arguments.tolerance)
-    maps = consistent(maps, agreement, Progress(len(maps)))
+    with Progress("comparing", len(maps), "views") as bar:
+        maps = consistent(maps, agreement, lambda view: bar.to(view + 1))
     check_confirmed(maps, values["pixels_confident"], arguments)
     voxel = arguments.voxel or footprint(maps)
     cloud = fused(maps, voxel)
@@ -186,10 +207,10 @@ def written(maps: DepthMaps, kinds: dict[Path, str], files: list[Path], argument
             cli.say(f"{path}: {len(cloud)} points")
     meshes = [path for path in files if kinds[path] == "mesh"]
     if meshes:
-        cli.say("fusing to a mesh")
         depth = torch.cat([one[one.isfinite()] for one in maps.depth]).median().item()
         noise, inside = arguments.tolerance * depth, cloud.points[inside_box(cloud.points, BOX)]
-        mesh = fused_mesh(maps, inside, voxel, noise, tell=Progress(len(maps)))
+        with Progress("fusing to a mesh", len(maps), "views") as bar:
+            mesh = fused_mesh(maps, inside, voxel, noise, tell=lambda view: bar.to(view + 1))
         values |= {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
         for path in meshes:
             write_mesh(path, mesh.moved(back))
@@ -210,22 +231,3 @@ def check_confirmed(maps: DepthMaps, confident: int, arguments: Namespace) -> No
     if not left:
         raise ValueError(f"depth: {text}")
     cli.warn([f"little is left: {text}"])
-
-
-class Progress:
-    """Tells, at most once a second, how many of `count` steps are done and about how long the others will take."""
-
-    def __init__(self, count: int, say: Callable[[str], None] = cli.say, clock: Callable[[], float] = time.monotonic):
-        self.count, self.say, self.clock = count, say, clock
-        self.begun = self.told = clock()
-
-    def __call__(self, done: int, text: str = "") -> None:
-        """Step number `done`, counted from 0, is over."""
-        now = self.clock()
-        last = done + 1 == self.count
-        if now - self.told < 1 and not last:
-            return
-        self.told = now
-        left = (now - self.begun) * (self.count - done - 1) / (done + 1)
-        parts = [f"{done + 1}/{self.count}", text, "" if last else f"about {cli.duration(left)} left"]
-        self.say("  ".join(part for part in parts if part))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import write_training_page
 from raytrans.data.readers import open_scene
 from raytrans.export.files import append_json_line, write_text
@@ -48,8 +49,11 @@ def main(arguments: Namespace, device: str) -> int:
     def keep(tuned: Renderer, step: int, psnr: float) -> None:
         save_model(out / WEIGHTS, tuned, {"step": step, "seed": config.seed, "check_psnr": psnr})
 
-    with claimed(out):
-        outcome = finetune(model, material, minutes, report, keep)
+    def tell(share: float, rays: int) -> None:
+        bar(min(100, int(100 * share)) - bar.done, rays)
+
+    with claimed(out), Progress("fine-tuning", 100, "%") as bar:
+        outcome = finetune(model, material, minutes, report, keep, tell)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))
     facts = {

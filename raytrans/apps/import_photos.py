@@ -1,7 +1,5 @@
 """Find the camera poses of photographs or of a video, and write them as a COLMAP scene."""
 
-import fcntl
-import os
 import shutil
 import time
 from argparse import ArgumentParser, Namespace
@@ -14,6 +12,8 @@ from typing import Any
 from raytrans.apps import cli
 from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
+from raytrans.apps.progress import Stages
+from raytrans.training.claim import CLAIM, locked
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
 UNFINISHED = ".unfinished-"
@@ -61,7 +61,8 @@ def main(arguments: Namespace) -> int:
             raise ValueError(f"{arguments.photos}: expected at least 3 photographs, got {len(photos)}")
         cli.say(f"{arguments.photos}: {len(photos)} images")
         settings = {"lens": arguments.lens, "max_size": arguments.max_size, "threads": arguments.threads or -1}
-        model = pose(work / "images", photos, work, settings, cli.say)
+        with Stages() as tell:
+            model = pose(work / "images", photos, work, settings, cli.say, tell)
         if model is None or model.num_reg_images() < 2:
             raise ValueError(f"{arguments.photos}: no camera poses were found; {ADVICE}")
         write_scene(model, work, out, arguments.undistort)
@@ -93,7 +94,7 @@ def working_folder(out: Path) -> Iterator[Path]:
     try:
         for left in out.glob(f"{UNFINISHED}*"):
             _remove(left)
-        with TemporaryDirectory(prefix=UNFINISHED, dir=out) as name, _locked(Path(name)):
+        with TemporaryDirectory(prefix=UNFINISHED, dir=out) as name, locked(Path(name) / CLAIM):
             yield Path(name)
     except BaseException:
         with suppress(OSError):  # one that holds something by now stays
@@ -102,20 +103,9 @@ def working_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for the length of the block; the system unlocks it when the process ends, however that ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _remove(left: Path) -> None:
     try:
-        with _locked(left):
+        with locked(left / CLAIM):
             shutil.rmtree(left)
     except BlockingIOError:
         raise ValueError(f"--out: another run is at work in {left.parent}; wait for its end or stop it") from None

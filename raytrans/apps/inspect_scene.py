@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from raytrans.apps import cli, outputs
+from raytrans.apps.progress import Stages
 from raytrans.data.inspection import Inspection, inspect_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_json
@@ -41,7 +42,8 @@ def main(arguments: Namespace) -> int:
     outputs.check_capture(arguments.out, outputs.scene_files(scene, Path(arguments.scene)))
     for name in (PAGE, NUMBERS):
         outputs.check_own(arguments.out / name)
-    done = inspect_scene(scene, arguments.max_size, arguments.views)
+    with Stages() as tell:
+        done = inspect_scene(scene, arguments.max_size, arguments.views, tell)
     values = {"scene": str(arguments.scene), "max_size": arguments.max_size, **numbers(done)}
     values["versions"] = cli.versions()
     write_json(arguments.out / NUMBERS, values)

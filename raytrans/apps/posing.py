@@ -20,6 +20,8 @@ DRIFT = 0.05  # change of a focal length by the full lens from which nothing hel
 ENOUGH = 0.8  # share of registered images that is not worth a second attempt
 PEAK = 0.003  # contrast of features; COLMAP's 0.0067 finds too few on plain things
 Say = Callable[[str], None]
+Tell = Callable[[str, int, int], None]
+"""Called with a stage, how many of its steps are done, and how many it has."""
 
 
 def require_pycolmap() -> Any:
@@ -53,7 +55,7 @@ def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def extract(database: Path, folder: Path, photos: Sequence[Photo], lens: str | None, options: Any, say: Say) -> None:
+def extract(database: Path, folder: Path, photos: Sequence[Photo], lens: str | None, options: Any, tell: Tell) -> None:
     """Find features; photographs with the same size, camera and focal length share one lens."""
     pycolmap = require_pycolmap()
     groups: dict[tuple, list[str]] = {}
@@ -76,10 +78,10 @@ def extract(database: Path, folder: Path, photos: Sequence[Photo], lens: str | N
             with pycolmap.Database.open(database) as stored:
                 reader.existing_camera_id = max(camera.camera_id for camera in stored.read_all_cameras())
             done += len(part)
-            say(f"features: {done} of {len(photos)} images")
+            tell("features of images", done, len(photos))
 
 
-def match(database: Path, work: Path, pairs: Sequence[tuple[str, str]], options: Any, say: Say) -> None:
+def match(database: Path, work: Path, pairs: Sequence[tuple[str, str]], options: Any, tell: Tell) -> None:
     """Match and verify pairs of images."""
     pycolmap = require_pycolmap()
     done, listed = 0, work / "pairs.txt"
@@ -91,24 +93,25 @@ def match(database: Path, work: Path, pairs: Sequence[tuple[str, str]], options:
             database, matching_options=options, pairing_options=pairing, device=pycolmap.Device.cpu
         )
         done += len(part)
-        say(f"matches: {done} of {len(pairs)} pairs")
+        tell("matching pairs", done, len(pairs))
 
 
-def largest_model(database: Path, folder: Path, work: Path, count: int, threads: int, say: Say) -> Any | None:
+def largest_model(
+    database: Path, folder: Path, work: Path, count: int, threads: int, say: Say, tell: Tell
+) -> Any | None:
     """Reconstruct, and give the model with the most images; None where there is none."""
     pycolmap = require_pycolmap()
     options = pycolmap.IncrementalPipelineOptions()
     options.min_model_size, options.num_threads, options.random_seed = 3, threads, 0
     registered = 2
 
-    def tell() -> None:
+    def step() -> None:
         nonlocal registered
         registered += 1
-        if registered % 10 == 0:
-            say(f"mapping: {min(registered, count)} of {count} images")
+        tell("mapping images", min(registered, count), count)
 
     models_folder = Path(mkdtemp(prefix="models-", dir=work))
-    models = pycolmap.incremental_mapping(database, folder, models_folder, options=options, next_image_callback=tell)
+    models = pycolmap.incremental_mapping(database, folder, models_folder, options=options, next_image_callback=step)
     if len(models) > 1:
         sizes = sorted((model.num_reg_images() for model in models.values()), reverse=True)
         say(f"mapping: {len(models)} separate models of {sizes} images; the largest is kept")
@@ -148,15 +151,15 @@ def ran_away(params: Sequence[float], focal: float) -> bool:
     return any(abs(value) > 1 for value in params[4:]) or any(abs(f / focal - 1) > DRIFT for f in params[:2])
 
 
-def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
+def pose(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say, tell: Tell) -> Any | None:
     """The largest model of the photographs in a folder, or None; `settings`: lens, max_size, threads.
 
     Where too few are registered, all is done again with fainter features and guided matching, several times as slow.
     """
-    model = _attempt(folder, photos, work / "quick", settings, say)
+    model = _attempt(folder, photos, work / "quick", settings, say, tell)
     if _registered(model) < ENOUGH * len(photos):
         say(f"{_registered(model)} of {len(photos)} images registered; once more with fainter features")
-        thorough = _attempt(folder, photos, work / "thorough", {**settings, "thorough": True}, say)
+        thorough = _attempt(folder, photos, work / "thorough", {**settings, "thorough": True}, say, tell)
         model = max(model, thorough, key=_registered)
     if model is not None and settings["lens"] is None:
         return refined_lenses(model)
@@ -167,7 +170,7 @@ def _registered(model: Any | None) -> int:
     return 0 if model is None else model.num_reg_images()
 
 
-def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say) -> Any | None:
+def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, say: Say, tell: Tell) -> Any | None:
     """Features, matches, mapping, and what unfolds the model."""
     pycolmap = require_pycolmap()
     extraction, matching = pycolmap.FeatureExtractionOptions(), pycolmap.FeatureMatchingOptions()
@@ -177,11 +180,11 @@ def _attempt(folder: Path, photos: Sequence[Photo], work: Path, settings: dict, 
         extraction.sift.peak_threshold, matching.guided_matching = PEAK, True
     work.mkdir()
     database = work / "database.db"
-    extract(database, folder, photos, settings["lens"], extraction, say)
-    match(database, work, image_pairs([photo.name for photo in photos]), matching, say)
+    extract(database, folder, photos, settings["lens"], extraction, tell)
+    match(database, work, image_pairs([photo.name for photo in photos]), matching, tell)
 
     def remap(pairs: Path) -> Any | None:
-        return largest_model(pairs, folder, work, len(photos), settings["threads"], say)
+        return largest_model(pairs, folder, work, len(photos), settings["threads"], say, tell)
 
     model = remap(database)
     return model if model is None else unfold(model, database, remap, say)

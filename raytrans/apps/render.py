@@ -2,7 +2,7 @@
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from raytrans.apps import advice, cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.apps.pixels import explained, sure_pixel
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import page_of_rendering
 from raytrans.data.readers import open_scene
 from raytrans.data.readers.transforms import read_cameras
@@ -19,14 +20,14 @@ from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
 from raytrans.data.scene import Scene
 from raytrans.export.files import write_json, write_video
 from raytrans.geometry.cameras import Cameras
-from raytrans.geometry.paths import interpolate, orbit, spiral, wander
+from raytrans.geometry.paths import PATHS
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import PRECISIONS, encode, render
 from raytrans.training.baselines import nearest_view
 from raytrans.training.metrics import SSIM_WINDOW, depth_abs_rel, depth_median, psnr, ssim
 
-PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": interpolate, "wander": wander}
 PATH_RATE, STILL_RATE = 24, 2  # frames per second of a video along a path, and of one that hops between views
 FRAMES = 48  # of a path
 SHORTEST_VIDEO = 3  # seconds
@@ -97,35 +98,48 @@ def parser() -> ArgumentParser:
     out.add_argument("--pixel", type=cli.whole_number, nargs=3, metavar=("N", "X", "Y"), help=text)
     cli.add_no_page_argument(out)
     cli.add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Render as the command line says; the exit status."""
+    with cli.together(arguments.device) as processes:
+        return render_share(arguments, processes)
+
+
+def render_share(arguments: Namespace, processes: Processes) -> int:
+    """Render one's share of the pictures, as one of some processes, and write those of all as the first."""
     start = time.monotonic()
     torch.manual_seed(arguments.seed)
     check_options(arguments.views, arguments.frames, arguments.dataparser_transforms)
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
     count, transforms = arguments.frames or FRAMES, arguments.dataparser_transforms
     targets, rate = chosen_targets(capture, arguments.views, count, transforms)
-    check_outputs(arguments, capture.scene, len(targets))
+    if processes.first:
+        check_outputs(arguments, capture.scene, len(targets))
     asked = None if arguments.no_report else arguments.pixel or [0]
     check_pixel(arguments.pixel, arguments.no_report, targets)
     plan = planned(capture, targets)
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, processes.device)
     cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
     cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
     cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))
-    frames, depths, rows, pixel, begun = [], [], [], None, time.monotonic()
-    for number, done in enumerate(rendered(model, capture, plan, arguments.precision, asked)):
-        cli.check_finite(done.out.color, arguments.checkpoint)
-        rows.append({"number": number, **measured(capture, done)})
+    processes.tell()  # before the first hour of work: whether all can do theirs
+    frames, depths, rows, pixel = [], [], [], None
+    bar = Progress("rendering", rays_of(plan[processes.rank :: processes.count]), "rays")
+    own = rendered(model, capture, plan, arguments.precision, asked, processes, bar.traced)
+    own = ((done, checked(capture, done, arguments.checkpoint)) for done in own)
+    for number, (done, row) in enumerate(bar.over(processes.interleaved(own))):
+        rows.append({"number": number, **row})
         pixel = pixel or done.pixel
         if number == 0:
             outputs.begin(arguments.out, len(targets))
         frames.append(outputs.write_frame(arguments.out, number, done.out))
         depths.append(outputs.surface_depth(done.out))
-        cli.say(progress(rows, targets, time.monotonic() - begun))
+        cli.say(told(rows, len(targets)))
+    if not processes.first:
+        return 0
     scale = outputs.write_depth_pictures(arguments.out, depths) | outputs.write_depth16(arguments.out, len(depths))
     write_video(arguments.out / "video.mp4", outputs.padded(frames), arguments.fps or rate)
     outputs.write_cameras(arguments.out, [target.camera for target in targets], scale["depth16_scale"])
@@ -140,6 +154,7 @@ def main(arguments: Namespace) -> int:
         "scene": str(arguments.scene),
         "max_size": arguments.max_size,
         "precision": arguments.precision,
+        "processes": processes.count,
         "fps": arguments.fps or rate,
         "views": rows,
         "pixel": pixel,
@@ -199,7 +214,7 @@ def opening(capture: Capture, plan: list[tuple[Target, list[int]]], on_cpu: bool
     same = all((c.width, c.height) == (largest.width, largest.height) for c in cameras)
     size = f"{'' if same else 'up to '}{largest.width}x{largest.height} pixels (width x height)"
     counts = f"{len(plan)} picture{'s'[: len(plan) > 1]} of {size}, from {most} source view{'s'[: most > 1]} each"
-    seconds = sum(camera.width * camera.height for camera in cameras) / USUAL_RATE
+    seconds = rays_of(plan) / USUAL_RATE
     return f"{capture.scene.path}: {counts}" + (f"; about {cli.duration(seconds)} on one core" if on_cpu else "")
 
 
@@ -248,25 +263,35 @@ def rendered(
     plan: list[tuple[Target, list[int]]],
     precision: str = "float32",
     asked: Sequence[int] | None = None,
+    processes: Processes = ALONE,
+    tell: Callable[[int], None] | None = None,
 ) -> Iterator[Rendered]:
-    """Render the targets one after the other; neighbours with the same sources share their encoding.
+    """Render this process's share of the targets in order; neighbours with the same sources share their encoding.
 
-    asked: the number of a target of which a pixel is explained, and column and row of that, or a sure one.
+    asked: the number of a target of which a pixel is explained, and column and row of that, or a sure one. tell: as in
+    `raytrans.render`.
     """
     encoded, before = None, None
-    for number, (target, sources) in enumerate(plan):
+    for number in range(processes.rank, len(plan), processes.count):
+        target, sources = plan[number]
         start = time.process_time()
         if sources != before:
             encoded, before = None, sources  # the old one goes before the new one is made
             encoded = encode(model, capture.views(sources))
         middle = time.process_time()
-        out = render(model, encoded, target.camera, precision).map(lambda value: value.cpu())
+        out = render(model, encoded, target.camera, precision, tell=tell).map(lambda value: value.cpu())
         done = Rendered(target, sources, out, middle - start, time.process_time() - middle)
         if asked and number == asked[0]:
             pixel, views = tuple(asked[1:]) or sure_pixel(out), capture.views(sources)
             found = explained(model, views, sources, target.camera, pixel, encoded, precision)
             done.pixel = {"picture": number, **found}
         yield done
+
+
+def checked(capture: Capture, done: Rendered, checkpoint: Path | None) -> dict[str, object]:
+    """What is `measured` of a rendering; ValueError where its colours are no numbers."""
+    cli.check_finite(done.out.color, checkpoint)
+    return measured(capture, done)
 
 
 def measured(capture: Capture, done: Rendered) -> dict[str, object]:
@@ -310,15 +335,18 @@ def video_rate(targets: list[Target]) -> float:
     return min(rate, len(targets) / SHORTEST_VIDEO)
 
 
-def progress(rows: list[dict], targets: list[Target], seconds: float) -> str:
-    """One line about the latest rendering, with the time that the others will take at the speed so far."""
-    row, pixels = rows[-1], [target.camera.height * target.camera.width for target in targets]
-    parts = [f"{len(rows)}/{len(targets)}", f"{row['width']}x{row['height']}"]
+def rays_of(plan: list[tuple[Target, list[int]]]) -> int:
+    """How many rays the targets of a plan have."""
+    return sum(target.camera.height * target.camera.width for target, _ in plan)
+
+
+def told(rows: list[dict], count: int) -> str:
+    """One line about the latest of `count` renderings."""
+    row = rows[-1]
+    parts = [f"{len(rows)}/{count}", f"{row['width']}x{row['height']}"]
     parts += [] if row.get("psnr") is None else [f"view {row['view']}", f"{row['psnr']:.2f} dB"]
     parts += [] if row.get("depth_abs_rel") is None else [f"depth error {100 * row['depth_abs_rel']:.1f} %"]
-    parts.append(f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds")
-    left = seconds * sum(pixels[len(rows) :]) / sum(pixels[: len(rows)])
-    return "  ".join([*parts, f"about {cli.duration(left)} left"] if left else parts)
+    return "  ".join([*parts, f"{row['encode_cpu_seconds'] + row['render_cpu_seconds']:.1f} CPU-seconds"])
 
 
 def closing(values: dict, folder: Path) -> str:

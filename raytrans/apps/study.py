@@ -6,6 +6,7 @@ from pathlib import Path
 
 from raytrans.apps import cli, pages
 from raytrans.apps.evaluate import PROTOCOLS
+from raytrans.apps.progress import Progress
 from raytrans.apps.studies import runs, tables
 from raytrans.apps.studies.arms import STUDIES, Study
 from raytrans.apps.studies.scores import Evaluation, held_out_views, read_scores, score
@@ -118,11 +119,13 @@ def run_study(study: Study, names: list[str], arguments: Namespace) -> None:
         arms.append(runs.planned_arm(arguments.out / name, arguments.config, study.arms[name], budget))
         cli.say(f"{name}: {arms[-1].parameters:,} parameters, {arms[-1].steps} steps")
     runs.check_equal(study, arms)
-    for seed in arguments.seeds:
-        for arm in arms:
-            folder = arguments.out / arm.name / str(seed)
+    models = {(arm, seed): arguments.out / arm.name / str(seed) for seed in arguments.seeds for arm in arms}
+    steps = len(arguments.seeds) * sum(arm.steps for arm in arms)
+    done = sum(runs.steps_done(folder) for folder in models.values())
+    with Progress("training", steps, "steps", done) as tell:
+        for (arm, seed), folder in models.items():
             try:
-                runs.trained(folder, arm.config(arguments.config, seed), arguments.device)
+                runs.trained(folder, arm.config(arguments.config, seed), arguments.device, tell)
             except FloatingPointError as error:
                 cli.warn([f"{arm.name}, seed {seed}: {error}"])
                 continue

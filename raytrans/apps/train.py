@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from raytrans.apps import finetuning
+from raytrans.apps import cli, finetuning
 from raytrans.apps.cli import (
     INTERRUPTED,
     add_json_argument,
@@ -19,12 +19,14 @@ from raytrans.apps.cli import (
     positive_float,
     write_report,
 )
+from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import write_training_page
 from raytrans.data.generate import generated_scene
-from raytrans.data.readers import open_scene
+from raytrans.data.generate.scene import GeneratedScene
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.export.files import append_json_line, read_json_lines, write_text
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
 from raytrans.training.checkpoint import read_tensors
@@ -32,7 +34,7 @@ from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.hub import WEIGHTS
 from raytrans.training.loop import LOG, STATE, RunOptions, init_file, train
 from raytrans.training.metrics import depth_abs_rel, psnr
-from raytrans.training.samples import SceneData, has_length
+from raytrans.training.scenes import Captured
 
 HELD_OUT_SEED = 500_000
 
@@ -72,52 +74,63 @@ def parser() -> ArgumentParser:
     )
     add_no_page_argument(out)
     add_json_argument(out)
+    cli.share(out)
     return out
 
 
 def main(arguments: Namespace) -> int:
     """Train as the command line says; the exit status."""
-    if (arguments.config is None) == (arguments.finetune is None):
-        got = "neither" if arguments.config is None else "both"
-        raise ValueError(f"CONFIG: expected either a configuration or --finetune SCENE, got {got}")
-    if arguments.init is not None:
-        check_weights(arguments.init, arguments.resume)
-    if arguments.finetune is not None:
+    with cli.together(arguments.device) as processes:
+        if (arguments.config is None) == (arguments.finetune is None):
+            got = "neither" if arguments.config is None else "both"
+            raise ValueError(f"CONFIG: expected either a configuration or --finetune SCENE, got {got}")
+        if arguments.init is not None and processes.first:
+            check_weights(arguments.init, arguments.resume)
+        if arguments.finetune is None:
+            return train_on_scenes(arguments, processes)
+        if processes.count > 1:
+            raise ValueError(f"--finetune: expected one process, as its steps are not shared, got {processes.count}")
         return finetuning.main(arguments, chosen_device(arguments.device))
+
+
+def train_on_scenes(arguments: Namespace, processes: Processes) -> int:
+    """Train on many scenes, as one of some processes; the exit status."""
     overrides = list(arguments.set)
     if arguments.precision:
         overrides.append(f'optim.precision="{arguments.precision}"')
     config = read_config(arguments.config, overrides)
     options = RunOptions(
-        out=run_folder(arguments.out, arguments.resume),
+        out=processes.from_first(lambda: run_folder(arguments.out, arguments.resume)),
         resume=arguments.resume,
         init=arguments.init,
         minutes=arguments.minutes,
-        device=chosen_device(arguments.device),
+        device=processes.device or chosen_device(arguments.device),
     )
-    folders = [scene_data(Path(folder), config.data.max_size) for folder in config.data.folders]
-    if config.data.folder_share > 0 and not folders:
-        raise ValueError("data.folder_share: expected 0 where data.folders names no folder")
-    report = Report(config, options.out)
-    held_out = held_out_scenes(config)
+    captured = Captured(config.data)
+    if config.data.folder_share > 0 and not captured:
+        raise ValueError("data.folder_share: expected 0 where data.folders and data.shards name nothing")
+    report = Report(config, options.out) if processes.first else None
+    held_out = held_out_scenes(config, processes)
     interrupted = None
     try:
-        train(config, options, folders, lambda model: evaluate_held_out(model, held_out), report)
+        train(config, options, captured, lambda model: evaluate_held_out(model, held_out, processes), report, processes)
     except KeyboardInterrupt as stop:
         if not stop.args:  # nothing is saved yet
             raise
         interrupted = stop.args[0]
     finally:
-        report.close()
-    step = read_tensors(options.out / STATE)[1]["step"]
-    write_report(arguments.json, {"step": step, **report.last})
-    facts = {"configuration": arguments.config, "step": f"{step} of {config.optim.steps}", "seed": config.seed}
-    write_training_page(arguments, "Training", facts)
-    if interrupted:
-        log.warning(interrupted)
-        return INTERRUPTED
-    log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
-    return 0
+        if report is not None:
+            report.close()
+    if processes.first:
+        step = read_tensors(options.out / STATE)[1]["step"]
+        write_report(arguments.json, {"step": step, **report.last})
+        facts = {"configuration": arguments.config, "step": f"{step} of {config.optim.steps}", "seed": config.seed}
+        write_training_page(arguments, "Training", facts)
+        if interrupted:
+            log.warning(interrupted)
+        else:
+            log.info("step %d of %d: %s", step, config.optim.steps, written(options.out))
+    return INTERRUPTED if interrupted else 0
 
 
 def written(folder: Path) -> str:
@@ -152,49 +165,41 @@ def check_weights(path: Path, resume: bool) -> None:
             raise ValueError(f"--init: {path}: weight {name} holds NaN or infinity")
 
 
-def scene_data(folder: Path, max_size: int) -> SceneData:
-    """All training views of a scene on disk, in memory, at most `max_size` pixels on the long side; without depth.
+def held_out_scenes(config: TrainConfig, processes: Processes = ALONE) -> list[GeneratedScene]:
+    """This process's share of the generated scenes that neither training nor the frozen test sets use."""
+    side, kinds = config.data.sizes[0], ("easy", "full")
+    share = range(processes.rank, config.log.evaluate_scenes, processes.count)
+    return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in share]
 
-    Raises ValueError for fewer than two views, for cameras that share one place, and for a file that cannot be read.
+
+def evaluate_held_out(model: Renderer, scenes: list, processes: Processes = ALONE) -> dict[str, float]:
+    """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others.
+
+    scenes: this process's share of them; the first has the means over all, the others nothing.
     """
-    scene = open_scene(folder)
-    train = scene.split("train") or range(len(scene))
-    if len(train) < 2:
-        held = f"{len(train)} of {len(scene)}"
-        raise ValueError(f"data.folders: {folder}: expected at least two views that are not held out, got {held}")
-    if not has_length(scene.cameras[list(train)]):
-        raise ValueError(f"data.folders: {folder}: expected cameras at different places, got all {len(train)} at one")
-    views = scene.views(train, max_size=max_size)
-    return SceneData(list(views.images), views.cameras, None)
+    found = list(processes.interleaved(held_out_errors(model, scene) for scene in scenes))
+    return {name: sum(one[name] for one in found) / len(found) for name in (found[0] if found else ())}
 
 
-def held_out_scenes(config: TrainConfig) -> list:
-    """Generated scenes that neither training nor the frozen test sets use."""
-    side = config.data.sizes[0]
-    kinds = ("easy", "full")
-    count = config.log.evaluate_scenes
-    return [generated_scene(HELD_OUT_SEED + i, kinds[i % 2], (side, side), 7) for i in range(count)]
-
-
-def evaluate_held_out(model: Renderer, scenes: list) -> dict[str, float]:
-    """Mean PSNR and relative z-depth error of the first view of every scene, rendered from the six others."""
-    values: dict[str, list[float]] = {"psnr": [], "depth": []}
-    for scene in scenes:
-        indices = nearest(scene.cameras, scene.cameras[0], 6, exclude=[0])
-        views = Views([scene.images[i] for i in indices], scene.cameras[indices])
-        out = render(model, views, scene.cameras[0])
-        values["psnr"].append(psnr(out.color.cpu(), scene.images[0]))
-        values["depth"].append(depth_abs_rel(out.depth.cpu(), scene.depth[0]))
-    return {name: sum(v) / len(v) for name, v in values.items()}
+def held_out_errors(model: Renderer, scene: GeneratedScene) -> dict[str, float]:
+    """PSNR and relative z-depth error of the first view of a scene."""
+    indices = nearest(scene.cameras, scene.cameras[0], 6, exclude=[0])
+    views = Views([scene.images[i] for i in indices], scene.cameras[indices])
+    out = render(model, views, scene.cameras[0])
+    return {
+        "psnr": psnr(out.color.cpu(), scene.images[0]),
+        "depth": depth_abs_rel(out.depth.cpu(), scene.depth[0]),
+    }
 
 
 class Report:
-    """Lines of `log.jsonl`, progress bar and tensorboard (where they are installed), and the last values of a run."""
+    """Lines of `log.jsonl`, progress bar, tensorboard (where that is installed), and the last values of a run."""
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.last = config, {}
         self.file, self.fresh = folder / LOG, False
-        self.step, self.sums, self.count, self.timed = 0, {}, 0, 0
+        self.step, self.sums, self.count, self.timed, self.waited = 0, {}, 0, 0, 0.0
+        self.rays = config.data.rays * config.data.batch
         self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
         self.bar, self.writer = None, _curves(folder / "logs")
 
@@ -207,14 +212,14 @@ class Report:
             self.last["held-out/step"] = step
             return
         if self.start is None:  # the bar comes after what is said at the start
-            self.start, self.bar = time.monotonic(), _progress_bar(self.config.optim.steps, step)
+            self.start, self.bar = time.monotonic(), Progress("training", self.config.optim.steps, "steps", step)
         else:
-            self.timed += 1
-        if self.bar is not None:
-            self.bar.update(step - self.bar.n)
-        self.step, self.count = step, self.count + 1
+            self.timed, self.waited = self.timed + 1, self.waited + values["waited"]
+            self.bar(step - self.bar.done, self.rays, self._shown())
+        self.step, self.count, self.skipped = step, self.count + 1, values.get("skipped")
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            if name not in ("waited", "skipped"):
+                self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count == self.config.log.log_every:
             self._log_mean()
 
@@ -223,8 +228,11 @@ class Report:
         mean = {name: value / self.count for name, value in self.sums.items()}
         mean["psnr"] = -10 * math.log10(max(mean["color"], 1e-12))
         if self.timed:
-            mean["rays_per_second"] = self.config.data.rays * self.timed / max(time.monotonic() - self.start, 1e-9)
-        self.sums, self.count, self.timed, self.start = {}, 0, 0, time.monotonic()
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            mean |= {"rays_per_second": self.rays * self.timed / seconds, "waiting": self.waited / seconds}
+        if self.skipped:
+            mean["skipped"] = self.skipped
+        self.sums, self.count, self.timed, self.waited, self.start = {}, 0, 0, 0.0, time.monotonic()
         self._log(self.step, mean)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
@@ -233,13 +241,14 @@ class Report:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
-        if self.bar is not None:
-            shown = ("psnr", "rays_per_second", "held-out/psnr")
-            self.bar.set_postfix({k: f"{v:.4g}" for k, v in self.last.items() if k in shown})
-            self.bar.clear()
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
-        if self.bar is not None:
-            self.bar.refresh()
+
+    def _shown(self) -> str:
+        """What stands in the bar: the last means."""
+        last = {name: f"{self.last[name]:.4g}" for name in ("psnr", "held-out/psnr", "skipped") if name in self.last}
+        if "waiting" in self.last:
+            last["waiting"] = f"{self.last['waiting']:.0%}"
+        return ", ".join(f"{name} {value}" for name, value in last.items())
 
     def close(self) -> None:
         """Log the steps since the last mean, and flush."""
@@ -255,14 +264,6 @@ def drop_lines(file: Path, step: int) -> None:
     if file.is_file():
         kept = [json.dumps(line) + "\n" for line in read_json_lines(file) if line.get("step", step) < step]
         write_text(file, "".join(kept))
-
-
-def _progress_bar(steps: int, first: int):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
 
 
 def _curves(folder: Path):

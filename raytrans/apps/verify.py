@@ -6,11 +6,13 @@ import torch
 
 from raytrans.apps import advice, cli
 from raytrans.apps.captures import Capture
+from raytrans.apps.progress import Progress
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.scene import Scene
 from raytrans.data.views import Views
 from raytrans.equivariance import check_model
+from raytrans.equivariance.models import ROWS
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.sources import source_unit
 from raytrans.reports.verification import verification_page
@@ -55,7 +57,8 @@ def main(arguments: Namespace) -> int:
         views, camera = captured_views(scene, arguments.sources, arguments.max_size)
     if source_unit(Cameras.stack([*views.cameras, camera])) is None:
         raise ValueError(f"{arguments.scene}: no baseline: all cameras share one place, so that depth has no scale")
-    report = check_model(model, views, camera, DTYPES[arguments.dtype], arguments.seed)
+    with Progress("contracts", ROWS, "rows") as tell:
+        report = check_model(model, views, camera, DTYPES[arguments.dtype], arguments.seed, tell)
     cli.say(str(report))
     cli.warn(advice.on_checks(views.cameras))
     facts = {

@@ -1,5 +1,6 @@
 """What the pictures of a scene say about its cameras, its near and far, and its depth files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,22 +44,30 @@ def convention_of(scene: Scene) -> Convention:
     return CONVENTIONS.get(scene.format, COLMAP)
 
 
-def inspect_scene(scene: Scene, max_size: int = 640, views: int = 12) -> Inspection:
+def inspect_scene(
+    scene: Scene,
+    max_size: int = 640,
+    views: int = 12,
+    tell: Callable[[str, int, int], None] = lambda what, done, count: None,
+) -> Inspection:
     """Match features between neighbouring views and hold them against cameras, near and far, and depth files.
 
-    Raises ValueError for a scene of one view, and where an image cannot be read.
+    `tell(stage, done, count)` is called with how many steps of a stage are over. Raises ValueError for a scene of one
+    view, and where an image cannot be read.
     """
     if len(scene) < 2:
         raise ValueError(f"{scene.path}: expected at least 2 views to compare, got {len(scene)}")
-    matches = match_views(scene, choose_pairs(scene, views), max_size)
+    matches = match_views(scene, choose_pairs(scene, views), max_size, tell)
     if not matches.views:
         verdict = f"cannot tell: none of {len(matches.tried)} pairs of views has {LEAST} matching features"
         nothing = torch.zeros(0, dtype=torch.float64)
         depth, remarks = check_depth(scene, matches)
         return Inspection(matches, nothing, None, [], None, depth, False, verdict, remarks)
     ratio = float(matches.cameras[0].width / scene.cameras[0].width)
+    tell("trying mistakes", 0, 1)
     score, findings = diagnose(matches, convention_of(scene), ratio)
     usable = is_usable(score, findings, matches.cameras)
+    tell("comparing depth", 0, 1)
     bounds = depth = None
     remarks = []
     if usable:

@@ -1,5 +1,6 @@
 """Matched features between neighbouring views of a scene, found from the pictures alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,16 +63,23 @@ def choose_pairs(scene: Scene, views: int = 12) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def match_views(scene: Scene, pairs: list[tuple[int, int]], max_size: int = 640) -> Matches:
+def match_views(
+    scene: Scene,
+    pairs: list[tuple[int, int]],
+    max_size: int = 640,
+    tell: Callable[[str, int, int], None] = lambda what, done, count: None,
+) -> Matches:
     """SIFT features of both views, ratio test both ways, RANSAC by a fundamental matrix that knows no pose.
 
     Pixels are those of pictures whose long side is at most `max_size`. Pairs with too few matches are left out.
+    `tell("matching pairs", done, count)` is called after every pair.
     """
     sizes = [bounded_size(int(camera.height), int(camera.width), max_size) for camera in scene.cameras]
     cameras = Cameras.stack([c.resized(*size) for c, size in zip(scene.cameras, sizes, strict=True)])
     found = lru_cache(len(scene))(lambda index: features(scene.views([index], max_size).image(0)))
     views, numbers, pixels = [], [], []
-    for i, j in pairs:
+    for done, (i, j) in enumerate(pairs):
+        tell("matching pairs", done, len(pairs))
         matched = match_features(found(i), found(j), max(sizes[i] + sizes[j]))
         if len(matched) >= LEAST:
             numbers.append(torch.full((len(matched),), len(views)))

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from raytrans.rendering.compositing import Rendering
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import encode, render, render_rays
-
-LOGGER = logging.getLogger(__name__)
 
 TOLERANCES = {
     "world_motion": {torch.float32: 1e-4, torch.float64: 1e-9},
@@ -60,6 +57,7 @@ class Trial:
     size: float
     dtype: torch.dtype
     generator: torch.Generator
+    tell: Callable[[int, int, str], None]
 
     @property
     def precision(self) -> str:
@@ -68,7 +66,10 @@ class Trial:
     def render(self, views: Views | EncodedViews | None = None, camera: Cameras | None = None, **options) -> Rendering:
         views = self.encoded if views is None else views
         camera = self.camera if camera is None else camera
-        return render(self.model, views, camera, precision=self.precision, **options)
+        return render(self.model, views, camera, precision=self.precision, tell=self.traced, **options)
+
+    def traced(self, rays: int) -> None:
+        self.tell(0, rays, "")
 
     def render_rays(self, rays: Rays) -> Rendering:
         return render_rays(self.model, self.encoded, rays, precision=self.precision)
@@ -165,7 +166,7 @@ def _bare_difference(trial: Trial, views: Views, expected: Rendering) -> float:
 @torch.no_grad()
 def _rendered_bare(trial: Trial, views: Views) -> Rendering:
     encoded = trial.exact.place(trial.exact.encode(views), source_unit(views.cameras))
-    return render(trial.exact, encoded, trial.small, precision="float64")
+    return render(trial.exact, encoded, trial.small, precision="float64", tell=trial.traced)
 
 
 def _shuffled(trial: Trial, count: int) -> list[int]:
@@ -269,10 +270,17 @@ _REPORTED: dict[str, Callable[[Trial], tuple[float, str]]] = {
     "mirror": _mirror,
     "bfloat16": _bfloat16,
 }
+ROWS = len(_CONTRACTS) + len(_REPORTED)
+"""What `check_model` measures."""
 
 
 def check_model(
-    model: Renderer, views: Views, camera: Cameras, dtype: torch.dtype = torch.float32, seed: int = 0
+    model: Renderer,
+    views: Views,
+    camera: Cameras,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    tell: Callable[[int, int, str], None] = lambda rows, rays, what: None,
 ) -> Report:
     """Measure every contract of a rendering on given sources and target; see DESIGN section 5 for the rows.
 
@@ -280,14 +288,15 @@ def check_model(
     of a float32 model, which keeps contracts only as far as it rounds: its errors are reported, without one. Error is
     max|a - b| / max|b| of colours everywhere and of `depth_mean` where opacity > 0.1 in both. A rendering that is not
     finite has error 1e30, and so has every contract of a model whose rendering is the same at all pixels or for other
-    source images: such a model would keep every promise.
+    source images: such a model would keep every promise. `tell(rows, rays, what)` is called with the number of rows
+    that are over, with rays that are traced, and with the name of the row that begins.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES))}, got {dtype}")
     weights = torch.float32 if dtype == torch.bfloat16 else dtype
     with _exact_arithmetic():
         model = model if model.dtype == weights else copy.deepcopy(model).to(weights)
-        trial = _trial(model, views, camera, dtype, seed)
+        trial = _trial(model, views, camera, dtype, seed, tell)
         useless = _useless(trial)
         rows = [_contract(name, trial, useless) for name in _CONTRACTS]
         rows += [_reported(name, trial) for name in _REPORTED]
@@ -299,7 +308,7 @@ def _precision(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _trial(model: Renderer, views: Views, camera: Cameras, dtype: torch.dtype, seed: int) -> Trial:
+def _trial(model: Renderer, views: Views, camera: Cameras, dtype: torch.dtype, seed: int, tell: Callable) -> Trial:
     with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         encoded = encode(model, views)
     shrink = min(1.0, (FEW_RAYS / (camera.height * camera.width)) ** 0.5)
@@ -315,6 +324,7 @@ def _trial(model: Renderer, views: Views, camera: Cameras, dtype: torch.dtype, s
         size=rigs.scene_size(views, camera),
         dtype=dtype,
         generator=torch.Generator().manual_seed(seed),
+        tell=tell,
     )
 
 
@@ -338,7 +348,7 @@ def _contract(name: str, trial: Trial, useless: str) -> Row:
     tolerance = TOLERANCES[name].get(trial.dtype)
     if useless:
         return Row(name, BROKEN, tolerance, useless)
-    LOGGER.info("measuring %s", name)
+    trial.tell(0, 0, name)
     worst, note = -1.0, ""
     try:
         for what, error in _CONTRACTS[name](trial):
@@ -346,15 +356,17 @@ def _contract(name: str, trial: Trial, useless: str) -> Row:
                 worst, note = error, what
     except ValueError as refused:
         return Row(name, BROKEN, tolerance, str(refused))
+    trial.tell(1, 0, name)
     return Row(name, worst, tolerance, f"worst: {note}")
 
 
 def _reported(name: str, trial: Trial) -> Row:
-    LOGGER.info("measuring %s", name)
+    trial.tell(0, 0, name)
     try:
         error, note = _REPORTED[name](trial)
     except ValueError as refused:
         return Row(name, BROKEN, None, str(refused))
+    trial.tell(1, 0, name)
     return Row(name, error, None, note)
 
 

@@ -1,16 +1,14 @@
 """Writers of files, each atomic: a reader sees the old file or the whole new one, never a part."""
 
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.atomic import replacing, write_bytes
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.distortion import MODELS as COEFFICIENTS
 
@@ -19,47 +17,10 @@ LENSES = {"opencv": "OPENCV", "rational": "FULL_OPENCV", "fisheye": "OPENCV_FISH
 UNKNOWN_COLOR = (0, 0, 0)
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends well and is removed when it fails.
-
-    Makes the folder where it is missing. Raises OSError naming `path` where it cannot be written (a full disk).
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600, which others could not read
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def refuse_existing(path: Path) -> None:
     """Raise ValueError naming a file that is there already, a dangling link included."""
     if path.exists() or path.is_symlink():
         raise ValueError(f"{path}: expected a new file, got one that exists; replace=True writes over it")
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write bytes, on the disk before they take the place of the old file."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -69,13 +30,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     """Write JSON; tensors, arrays and paths are turned into plain values, NaN and infinity into null."""
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=2))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON as `write_json` has it, on one line unless it is indented."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n"
 
 
 def append_json_line(path: str | Path, value: object) -> None:
     """Append a value as one line of JSON, as `write_json` has it, in one piece; makes the file where there is none."""
-    line = json.dumps(_plain(value), allow_nan=False) + "\n"
-    path = Path(path)
+    line, path = json_text(value), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
         file.write(line.encode())
@@ -148,22 +113,39 @@ def png_bytes(image: Tensor | np.ndarray, bits: int = 8, compression: int = 9) -
     """An image as the content of a PNG file, as `write_png` has it; compression from 0, fast, to 9, small."""
     import cv2
 
-    pixels = _quantised(image, bits)
+    return _encoded(".png", _quantised(image, bits), [cv2.IMWRITE_PNG_COMPRESSION, compression])
+
+
+def jpeg_bytes(image: Tensor | np.ndarray, quality: int) -> bytes:
+    """An image of floats in [0, 1] or of bytes as the content of a JPEG file; quality from 1 to 100."""
+    import cv2
+
+    return _encoded(".jpg", _quantised(image, 8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _encoded(kind: str, pixels: np.ndarray, options: list[int]) -> bytes:
+    import cv2
+
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
-    done, content = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    done, content = cv2.imencode(kind, np.ascontiguousarray(pixels), options)
     if not done:
-        raise OSError("the image could not be encoded as PNG")
+        raise OSError(f"the image could not be encoded as {kind}")
     return content.tobytes()
 
 
 def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) -> None:
     """Write depth as a 16-bit PNG of depth / scale, 0 where unknown; deeper than 65535 * scale is unknown too."""
+    write_bytes(path, depth_png_bytes(depth, scale))
+
+
+def depth_png_bytes(depth: Tensor | np.ndarray, scale: float) -> bytes:
+    """Depth as the content of a file, as `write_depth_png` has it; ValueError for a scale that is not positive."""
     if not scale > 0:
         raise ValueError(f"scale: expected a positive number, got {scale}")
     steps = np.round(_numpy(depth).astype(np.float64) / scale)
     known = np.isfinite(steps) & (steps >= 1) & (steps <= 65535)
-    write_png(path, np.where(known, steps, 0).astype(np.int64), bits=16)
+    return png_bytes(np.where(known, steps, 0).astype(np.int64), bits=16)
 
 
 def depth_colors(

@@ -96,6 +96,11 @@ def looks_one_way(cameras: Cameras) -> bool:
     return float(_batch(cameras).forward.mean(0).norm()) >= ONE_WAY
 
 
+def up_direction(cameras: Cameras) -> Float[Tensor, "3"]:
+    """The unit vector up: across the cameras' x axes where they are level, else the mean of their up vectors."""
+    return _up(_batch(cameras).world_from_camera)
+
+
 def _tangent(cameras: Cameras) -> Float[Tensor, "n"]:
     """Tangent of half the field of view along the longer side."""
     return 0.5 * torch.maximum(
@@ -335,3 +340,6 @@ def _points(value: Array, name: str) -> Tensor:
     if value.ndim == 0 or value.shape[-1] != 3 or not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name}: expected finite numbers of shape (..., 3), got shape {tuple(value.shape)}")
     return value
+
+
+PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": interpolate, "wander": wander}  # through a rig, by name

@@ -40,10 +40,10 @@ def random_rotation(
     """
     device = generator.device if generator is not None else "cpu"
     quaternion = torch.randn(*batch, 4, generator=generator, dtype=torch.float64, device=device)
-    return _from_quaternion(quaternion / quaternion.norm(dim=-1, keepdim=True)).to(dtype)
+    return rotation_from_quaternion(quaternion / quaternion.norm(dim=-1, keepdim=True)).to(dtype)
 
 
-def _from_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+def rotation_from_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """R = (2 w^2 - 1) I + 2 v v^T + 2 w K(v) of a unit quaternion (w, v)."""
     w, v = wxyz[..., :1, None], wxyz[..., 1:]
     eye = torch.eye(3, dtype=wxyz.dtype, device=wxyz.device)

@@ -71,10 +71,12 @@ def rendered_from_others(
     load: Callable[[list[int]], Views],
     sources: int = 8,
     precision: str = "float32",
+    tell: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[list[int], Rendering]]:
     """Render views one after the other from others near them, far enough for depth: (the sources, the rendering).
 
-    load(chosen) gives the views that are needed, when they are, so that large scenes need not be in memory.
+    load(chosen) gives the views that are needed, when they are, so that large scenes need not be in memory. tell: as
+    in `render`.
     """
     if len(cameras) < 2:
         raise ValueError(f"views: expected at least two, each rendered from the others, got {len(cameras)}")
@@ -86,7 +88,7 @@ def rendered_from_others(
         if chosen != before:
             encoded, before = None, chosen  # the old one goes before the new one is made
             encoded = encode(model, load(chosen))
-        yield chosen, render(model, encoded, cameras[i], precision)
+        yield chosen, render(model, encoded, cameras[i], precision, tell=tell)
 
 
 def _stacked(maps: list[Tensor]) -> Tensor | list[Tensor]:

@@ -87,13 +87,15 @@ def render(
     precision: str = "float32",
     background: Sequence[float] | None = None,
     chunk: int | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> Rendering:
     """Render one camera from source views: colour (H, W, 3), z-depth, opacity and spread (H, W), in the user's units.
 
     Deterministic, without gradients, rays in chunks. The result depends on images and cameras only, up to rounding not
     on world frame, scale, order of sources, roll of the camera, or roll of any source by quarter turns. `background`
     shows where no source sees, by default the mean colour of the sources. `precision` "bfloat16" takes the
-    layers that see rays in that type. Raises ValueError for a batch of cameras or an unknown precision.
+    layers that see rays in that type. `tell(rays)` is called after every chunk. Raises ValueError for a batch of
+    cameras or an unknown precision.
     """
     if not isinstance(camera, Cameras) or camera.intrinsics.ndim != 2:
         got = f"a batch {tuple(camera.shape)}" if isinstance(camera, Cameras) else type(camera).__name__
@@ -105,7 +107,7 @@ def render(
         row = torch.floor(index / shape[1])
         return Query.of_camera(camera, torch.stack([index - row * shape[1], row], -1) + 0.5)
 
-    return _render(model, sources, shape, pixels, Options(precision, background, chunk))
+    return _render(model, sources, shape, pixels, Options(precision, background, chunk), tell)
 
 
 def render_rays(
@@ -211,6 +213,7 @@ def _render(
     shape: tuple[int, ...],
     query: Callable[[int, int], Query],
     options: Options,
+    tell: Callable[[int], None] | None = None,
 ) -> Rendering:
     """Render rays of a batch shape; `query(a, b)` makes the a-th to the b-th when their turn has come."""
     if not isinstance(model, Renderer):
@@ -231,6 +234,8 @@ def _render(
             # made first: results kept between the passing tensors of the chunks would scatter the heap
             whole = part.map(lambda v: v.new_empty((count, *v.shape[1:]), dtype=options.dtype)) if start == 0 else whole
             whole.write(start, part)
+            if tell is not None:
+                tell(len(part.color))
     return whole.map(lambda v: v.reshape((*shape, *v.shape[1:])))
 
 

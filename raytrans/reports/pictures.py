@@ -16,6 +16,7 @@ DEPTH, ERROR = "VIRIDIS", "INFERNO"  # colour maps of even lightness, which any 
 LARGEST, SHOWN = 400, 240  # pixels: larger pictures are averaged down, smaller ones shown enlarged
 LEAST_ERROR = 0.05  # upper end of the scale of errors at least
 BAR_WIDTH, BAR_HEIGHT, MARGIN, APART = 420, 16, 30, 36  # of a scale in pixels; between its numbers
+SHEET_HEIGHT, SHEET_WIDTH, SHEET_GAP = 100, 1300, 6
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,26 @@ def _scale(colors: np.ndarray, marks: Sequence[tuple[float, float]], label: str)
             last = x
     canvas.text((BAR_WIDTH / 2, BAR_HEIGHT + 40), label, "mm")
     return canvas.array()
+
+
+def contact_sheet(shown: list[Shown]) -> np.ndarray:
+    """Target, rendering and depth of every view at one small height, side by side as far as `SHEET_WIDTH` allows."""
+    rows: list[list[np.ndarray]] = [[]]
+    for one in shown:
+        strip = np.pad(_strip(one), ((0, SHEET_GAP), (0, SHEET_GAP), (0, 0)), constant_values=255)
+        if rows[-1] and sum(s.shape[1] for s in rows[-1]) + strip.shape[1] > SHEET_WIDTH:
+            rows.append([])
+        rows[-1].append(strip)
+    lines = [np.concatenate(row, 1) for row in rows]
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines])
+
+
+def _strip(one: Shown) -> np.ndarray:
+    import cv2
+
+    height, width = one.target.shape[:2]
+    size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
+    pictures = [(value.clamp(0, 1) * 255).round().byte().numpy() for value in (one.target, one.color)]
+    shrink = cv2.INTER_AREA if height > SHEET_HEIGHT else cv2.INTER_NEAREST
+    return np.concatenate([cv2.resize(p, size, interpolation=shrink) for p in [*pictures, depth_colors(one.depth)]], 1)

@@ -2,13 +2,13 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from raytrans.atomic import write_bytes
 from raytrans.data.guards import one_line, parse_json
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
@@ -23,24 +23,12 @@ MODEL, OPTIMIZER = "model.", "optimizer."
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
-    """Write a safetensors file atomically: temporary name in the same folder, flushed to disk, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = pack(tensors, {"raytrans": json.dumps(metadata)})
+    """Write a safetensors file, whole or not at all; ValueError where that fails."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_bytes(path, pack(tensors, {"raytrans": json.dumps(metadata)}))
     except OSError as error:
-        raise ValueError(
-            f"checkpoint: could not write {path}: {error.strerror}; the earlier file is untouched"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ValueError(f"checkpoint: could not write {path}: {reason}; the earlier file is untouched") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -141,9 +129,10 @@ def save_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer,
     write_tensors(path, tensors, {"format": FORMAT, "model": model.config.to_dict(), **metadata})
 
 
-def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer) -> dict:
-    """Restore what `save_training` wrote; returns its metadata."""
-    tensors, metadata = read_tensors(path)
+def restore_training(
+    model: Renderer, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict, path: Path
+) -> None:
+    """Restore what `save_training` wrote and `read_tensors` read from `path`."""
     if not {"step", "config"} <= metadata.keys():
         raise ValueError(f"checkpoint: {path}: expected the state of a training run, got weights alone")
     load_weights(model, tensors, path)
@@ -154,4 +143,3 @@ def load_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer)
         if own:
             state["state"][index] = own
     optimizer.load_state_dict(state)
-    return metadata

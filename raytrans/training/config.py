@@ -10,7 +10,7 @@ from raytrans.models.config import ModelConfig, model_config
 
 PRECISIONS = ("float32", "bfloat16")
 LONGEST = 1 << 16  # bytes of a file of differences; parsing takes time with the square of it
-SEEDS = 2**31  # a step's generator is seeded with (seed << 32) + step
+SEEDS = 2**31  # a sample's generator is seeded with (seed << 32) + its number
 
 
 def _require(name: str, value: object, met: bool, expected: str) -> None:
@@ -37,9 +37,10 @@ class DataConfig:
     folders of them) in it. aspect: largest ratio of the sides, the area being kept. zoom: largest factor on focal
     lengths.
 
-    folders: scenes on disk, drawn with probability `folder_share`, images at most `max_size` pixels. sources: smallest
-    and largest number of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays:
-    target rays a step. reuse: steps that use one scene.
+    folders, shards: scenes on disk, folders and tar files by name or by pattern, drawn with probability `folder_share`,
+    images at most `max_size` pixels; every worker keeps the last `cache` of them. sources: smallest and largest number
+    of source views. exposure: spread of the logarithm of every source's gain, a bias with it. rays: target rays a
+    sample. batch: samples a step, whose losses are averaged. reuse: samples that use one scene.
     """
 
     views: int = 9
@@ -54,16 +55,19 @@ class DataConfig:
     aspect: float = 1.0
     zoom: float = 1.0
     folders: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()
     folder_share: float = 0.0
+    cache: int = 16
     max_size: int = 128
     sources: tuple[int, int] = (4, 8)
     exposure: float = 0.0
     rays: int = 1024
+    batch: int = 1
     reuse: int = 4
     workers: int = 1
 
     def __post_init__(self):
-        _at_least(self, 1, "rays", "reuse", "max_size")
+        _at_least(self, 1, "rays", "batch", "reuse", "max_size", "cache")
         _at_least(self, 0, "workers")
         _at_least(self, 2, "views")
         sizes, sources = self.sizes, self.sources
@@ -72,12 +76,14 @@ class DataConfig:
         _require("sources", sources, rising, "two rising positive integers")
         enough = sources[1] < self.views or self.folder_share == 1
         _require("sources", sources, enough, f"fewer than views, {self.views}, which hold the target too")
-        for name in ("folders", "meshes"):
+        for name in ("folders", "shards", "meshes"):
             _require(
                 name, getattr(self, name), all(isinstance(f, str) for f in getattr(self, name)), f"paths of {name}"
             )
         for name in (f.name for f in fields(self) if f.name.endswith("_share")):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        unused = bool(self.shards) and self.folder_share == 0
+        _require("folder_share", self.folder_share, not unused, "more than 0 where shards names some")
         for name in ("aspect", "zoom"):
             _require(name, getattr(self, name), 1 <= getattr(self, name) < math.inf, "a finite number of at least 1")
         _require("exposure", self.exposure, 0 <= self.exposure <= 1, "a number from 0 to 1")

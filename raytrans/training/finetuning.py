@@ -121,12 +121,13 @@ def finetune(
     minutes: float,
     report: Callable[[int, dict[str, float]], None],
     keep: Callable[[Renderer, int, float], None],
+    tell: Callable[[float, int], None] = lambda share, rays: None,
 ) -> Outcome:
     """Train all weights and `keep(model, step, psnr)` the start, then every better one by the checks.
 
     What is checked and kept is a moving average of the weights. The learning rate falls with the share of the steps or
-    of the time that is over, whichever is larger. Ctrl-C and a loss that is not finite end it early.
-    Raises ValueError where the colours of the start are not finite.
+    of the time that is over, whichever is larger; `tell(share, rays)` is told it after every step. Ctrl-C and a loss
+    that is not finite end it early. Raises ValueError where the colours of the start are not finite.
     """
     config, generator = material.config, torch.Generator().manual_seed(material.config.seed)
     done, step, end, colors = 0.0, 0, "time is over", []
@@ -146,6 +147,7 @@ def finetune(
             step += 1
             best.follow(model, min(config.average, step / (step + 9)))
             before, done = done, max(step / config.steps, (time.monotonic() - begin) / (60 * minutes))
+            tell(done, config.rays)
             if done >= 1 or int(done * config.checks) > int(before * config.checks):
                 report(step, {"color": sum(colors) / len(colors), "check/psnr": best.check(step)})
                 colors.clear()

@@ -4,11 +4,11 @@ import json
 import logging
 import math
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,15 +16,20 @@ from torch import Tensor
 
 from raytrans.geometry.rigid import random_rotation
 from raytrans.models.config import ModelConfig
+from raytrans.processes import ALONE, Processes
 from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import EncodedViews, source_unit
 from raytrans.rendering.synthesis import background_color
-from raytrans.training.checkpoint import load_training, load_weights, read_tensors, save_model, save_training
+from raytrans.training.checkpoint import load_weights, read_tensors, restore_training, save_model, save_training
 from raytrans.training.claim import claimed
-from raytrans.training.config import OptimConfig, TrainConfig
+from raytrans.training.config import DataConfig, OptimConfig, TrainConfig
+from raytrans.training.exchange import exchange
+from raytrans.training.feed import Carried, Feed
 from raytrans.training.hub import WEIGHTS, weights_file
+from raytrans.training.interrupts import collected, postponed
 from raytrans.training.losses import sweep_loss, total_loss
-from raytrans.training.samples import Sample, SampleStream, SceneData
+from raytrans.training.samples import Sample, SampleStream
+from raytrans.training.scenes import Captured, SceneData
 
 log = logging.getLogger(__name__)
 STATE, LOG = "training.safetensors", "log.jsonl"
@@ -116,66 +121,93 @@ def _sweep_terms(views: EncodedViews, sample: Sample, unit: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate=None, report=None) -> Renderer:
+def train(
+    config: TrainConfig,
+    options: RunOptions,
+    captured: Sequence[SceneData] | Captured,
+    evaluate=None,
+    report=None,
+    processes: Processes = ALONE,
+) -> Renderer:
     """Train a model; writes `training.safetensors` (to resume) and `model.safetensors` (to use) into `options.out`.
 
-    `evaluate(model) -> dict` is called on held-out scenes, `report(step, values)` with what there is to log.
-    Every random draw is a function of (seed, step), so a resumed run repeats the losses of an uninterrupted one.
+    `captured`: scenes on disk, as `Captured(config.data)` has them, or a list. `evaluate(model) -> dict` is called on
+    held-out scenes, `report(step, values)` with what there is to log: losses, norm of the gradient, seconds
+    `waited` for the samples of the step, and, if any are, how many captured scenes are `skipped`.
+    Every random draw is a function of (seed, step, index in the batch), so a resumed run repeats the losses of an
+    uninterrupted one, and so do several processes, as `raytrans.processes.joined` has them: each takes its share of
+    every batch, all have the same weights, the first alone claims the folder and writes files, and its clock counts.
     Ctrl-C leaves as KeyboardInterrupt once the state is saved, with a sentence that says how to go on. Raises
     FloatingPointError where loss or gradient is not finite; what was saved before is kept. Raises ValueError where
-    another process trains in the same folder.
+    another process trains in the same folder, and for a batch that the processes cannot share equally.
     """
-    with claimed(options.out):
-        return _train(config, options, folders, evaluate, report)
+    if config.data.batch % processes.count:
+        expected = f"a multiple of the number of processes, {processes.count}"
+        raise ValueError(f"data.batch: expected {expected}, got {config.data.batch}")
+    alone = processes.count == 1
+    with claimed(options.out) if processes.first else nullcontext(), collected(not alone) as interrupts:
+        return _train(config, options, captured, evaluate, report, processes, interrupts)
 
 
-def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], evaluate, report) -> Renderer:
+def _train(
+    config: TrainConfig, options: RunOptions, captured: Sequence | Captured, evaluate, report, processes, interrupts
+) -> Renderer:
     optim, out, device = config.optim, options.out, torch.device(options.device)
     torch.manual_seed(config.seed)
     model = Renderer(config.model).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
-    saved = _restore(config, options, model, optimizer)
+    saved = _restore(config, options, model, optimizer, processes)
     first = saved or 0
-    log.info(_opening(config, options, model, first, len(folders)))
+    log.info(_opening(config, options, model, first, len(captured), processes.count))
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    stream = SampleStream(config.data, config.seed, optim.steps, folders)
+    stream = SampleStream(config.data, config.seed, optim.steps, captured)
+    if any(other != _plain(config) for other in processes.tell(_plain(config))):
+        raise ValueError("CONFIG: expected the same values for all processes, got different ones")
     step, interrupted = first, False
     try:
-        with _uninterrupted():  # an interrupt in a fork would be lost, or end a worker with a traceback
-            samples = iter(_loader(stream, first, config.data.workers))
-        for step, sample in zip(range(first, optim.steps), samples, strict=False):
+        with postponed():  # an interrupt in a fork would be lost, or end a worker with a traceback
+            samples = Feed(_loader(stream, first, config.data.workers, processes))
+        for step in range(first, optim.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(optim, step)
-            generator = torch.Generator().manual_seed((config.seed << 32) + step)
-            with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bfloat16"):
-                terms = sample_losses(model, sample, optim, generator)
+            optimizer.zero_grad(set_to_none=True)
+            terms = {}
+            with processes.attempt():
+                terms = _descent(model, islice(samples, config.data.batch // processes.count), config)
+            flags = bool(interrupts), processes.first and time.monotonic() > deadline
+            terms, (interrupted, late) = exchange(processes, list(model.parameters()), terms, flags)
             if not bool(torch.isfinite(terms["total"])):
                 raise FloatingPointError(_not_finite("loss", step, config.seed, saved))
-            optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
             if not bool(torch.isfinite(norm)):
                 raise FloatingPointError(_not_finite("gradient", step, config.seed, saved))
-            with _uninterrupted():
+            with postponed():
                 optimizer.step()
                 step = done = step + 1
-            if report is not None:
-                report(done, {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()})
-            if done % config.log.checkpoint_every == 0:
-                with _uninterrupted():
-                    save_training(out / STATE, model, optimizer, {"step": done, "config": _plain(config)})
-                saved = done
+            with processes.attempt():
+                if report is not None:
+                    values = {name: value.item() for name, value in terms.items()}
+                    report(done, values | {"gradient": norm.item()} | samples.facts())
+                if done % config.log.checkpoint_every == 0:
+                    _save_state(out, model, optimizer, done, config, processes)
+                    saved = done
             if evaluate is not None and done % config.log.evaluate_every == 0:
-                report(done, {f"held-out/{k}": v for k, v in evaluate(model.eval()).items()})
+                values = evaluate(model.eval())
                 model.train()
-            if time.monotonic() > deadline:
+                with processes.attempt():
+                    if report is not None:
+                        report(done, {f"held-out/{k}": v for k, v in values.items()})
+            if late:
                 log.info("time limit reached at step %d", done)
+            if late or interrupted:
                 break
     except KeyboardInterrupt:
         interrupted = True
-    with suppress(KeyboardInterrupt), _uninterrupted():  # a second one has nothing left to stop
-        save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
-        save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
+    processes.tell()
+    with suppress(KeyboardInterrupt), postponed():  # a second one has nothing left to stop
+        _save_state(out, model, optimizer, step, config, processes)
+        if processes.first:
+            save_model(out / WEIGHTS, model, {"step": step, "seed": config.seed})
     if interrupted:
         raise KeyboardInterrupt(
             f"interrupted at step {step} of {optim.steps}; the state is saved in {out}; --resume continues with the "
@@ -184,14 +216,45 @@ def _train(config: TrainConfig, options: RunOptions, folders: list[SceneData], e
     return model.eval()
 
 
-def _restore(config: TrainConfig, options: RunOptions, model: Renderer, optimizer: torch.optim.Optimizer) -> int | None:
-    """Start from what `options` name: the step of the state that is resumed, None where there is none."""
+def _descent(model: Renderer, samples: Iterable[tuple[int, Sample]], config: TrainConfig) -> dict[str, Tensor]:
+    """Add the gradients of some samples, by number, to those of the model; their share of the means over the batch."""
+    shares: dict[str, Tensor] = {}
+    for number, sample in samples:
+        generator = torch.Generator().manual_seed((config.seed << 32) + number)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=config.optim.precision == "bfloat16"):
+            terms = sample_losses(model, sample, config.optim, generator)
+        terms = {name: value / config.data.batch for name, value in terms.items()}
+        for name, value in terms.items():
+            shares[name] = shares[name] + value.detach() if name in shares else value.detach()
+        if not bool(torch.isfinite(terms["total"])):
+            break
+        terms["total"].backward()
+    return shares
+
+
+def _save_state(
+    out: Path, model: Renderer, optimizer: torch.optim.Optimizer, step: int, config: TrainConfig, processes: Processes
+) -> None:
+    """Write the state of a step, which all processes have, from the first of them."""
+    if processes.first:
+        with postponed():
+            save_training(out / STATE, model, optimizer, {"step": step, "config": _plain(config)})
+
+
+def _restore(
+    config: TrainConfig, options: RunOptions, model: Renderer, optimizer: torch.optim.Optimizer, processes: Processes
+) -> int | None:
+    """Start from what `options` name: the step of the state that is resumed, None where there is none.
+
+    The first process reads it for all: others may be on machines that do not have the file.
+    """
     if not options.resume:
         if options.init is not None:
-            load_weights(model, read_tensors(init_file(options.init))[0], options.init)
+            load_weights(model, processes.from_first(lambda: read_tensors(init_file(options.init)))[0], options.init)
         return None
     path = options.out / STATE
-    metadata = load_training(path, model, optimizer)
+    tensors, metadata = processes.from_first(lambda: read_tensors(path))
+    restore_training(model, optimizer, tensors, metadata, path)
     if _experiment(metadata["config"]) != _experiment(_plain(config)):
         changes = _changes(metadata["config"], config)
         raise ValueError(
@@ -200,15 +263,20 @@ def _restore(config: TrainConfig, options: RunOptions, model: Renderer, optimize
     return metadata["step"]
 
 
-def _opening(config: TrainConfig, options: RunOptions, model: Renderer, first: int, folders: int) -> str:
+def _opening(
+    config: TrainConfig, options: RunOptions, model: Renderer, first: int, captured: int, processes: int
+) -> str:
     steps, count = config.optim.steps, sum(p.numel() for p in model.parameters())
     if first >= steps:
         return f"already at step {first} of {steps}, nothing to do"
     begin = "" if options.init is None else f" from {options.init}"
-    share = f" for {config.data.folder_share:.0%} of the scenes" if folders else ""
+    share = f" for {config.data.folder_share:.0%} of the scenes" if captured else ""
+    batch = "" if config.data.batch == 1 else f"{config.data.batch} x "
+    place = options.device if processes == 1 else f"{processes} processes, the first on {options.device}"
     return (
-        f"training size {config.size}, {count:,} parameters{begin}, steps {first + 1} to {steps} of {config.data.rays} "
-        f"rays on {options.device}, folders: {folders}{share}; a line every {config.log.log_every} steps"
+        f"training size {config.size}, {count:,} parameters{begin}, steps {first + 1} to {steps} of {batch}"
+        f"{config.data.rays} rays on {place}, scenes on disk: {captured}{share}; "
+        f"a line every {config.log.log_every} steps"
     )
 
 
@@ -217,34 +285,21 @@ def _not_finite(what: str, step: int, seed: int, saved: int | None) -> str:
     return f"the {what} is not finite at step {step}, seed {seed}; {kept}; try a smaller optim.learning_rate"
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off to the end of the block: weights and step number change together, files are written whole."""
-    elsewhere = (
-        threading.current_thread() is not threading.main_thread()
-    )  # where signals neither arrive nor are handled
-    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
-    if came:
-        raise KeyboardInterrupt
-
-
-def _loader(stream: SampleStream, first: int, workers: int):
-    return torch.utils.data.DataLoader(
-        stream,
+def _loader(
+    stream: SampleStream, first: int, workers: int, processes: Processes = ALONE
+) -> Iterator[tuple[int, Sample | ValueError]]:
+    """This process's samples from step `first` on, with their numbers."""
+    batch, rank = stream.config.batch, processes.rank
+    own = range(first * batch + rank, len(stream), processes.count)
+    loader = torch.utils.data.DataLoader(
+        Carried(stream),
         batch_size=None,
-        sampler=range(first, len(stream)),
+        sampler=own,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_leave_interrupts_to_the_parent,
     )
+    return zip(own, loader, strict=False)
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
@@ -256,11 +311,12 @@ def _plain(config: TrainConfig) -> dict:
 
 
 def _experiment(config: dict) -> dict:
-    """What the losses depend on: all but logging and the number of processes that draw samples.
+    """What the losses depend on: all but logging, the number of processes that draw samples and what these keep.
 
-    Keys of the model that an earlier version did not know have their defaults.
+    Keys that an earlier version did not know have their defaults.
     """
-    data = {name: value for name, value in config["data"].items() if name != "workers"}
+    data = json.loads(json.dumps(asdict(DataConfig()))) | config["data"]
+    data = {name: value for name, value in data.items() if name not in ("workers", "cache")}
     model = ModelConfig().to_dict() | config["model"]
     return {name: value for name, value in config.items() if name != "log"} | {"data": data, "model": model}
 

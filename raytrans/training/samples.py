@@ -1,7 +1,7 @@
-"""Training samples: source views and target rays of one scene, each a function of (seed, step, rank) alone."""
+"""Training samples: source views and target rays of one scene, each a function of (seed, step, index in the batch)."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,30 +11,23 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
-from raytrans.rendering.sources import COINCIDENT, source_unit
+from raytrans.rendering.sources import COINCIDENT
 from raytrans.shapes import Int
 from raytrans.training.config import DataConfig
 from raytrans.training.mixture import mesh_files, mixture_scene
+from raytrans.training.scenes import Captured, Kept, SceneData, has_length
 
 FIRST_SEED = 1_000_000
 POOL = 8
+PATIENCE = 64  # captured scenes one after the other that cannot be read, before training gives up
 BIAS = 0.2  # spread of what is added to a photo, of that of the logarithm of its gain
 
 
 @dataclass
-class SceneData:
-    """All views of a scene in memory; depth[i] (H, W) z-depth with NaN in the sky, or None where it is unknown."""
-
-    images: list[Tensor]
-    cameras: Cameras
-    depth: list[Tensor] | None
-
-
-@dataclass
 class Sample:
-    """One training step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
+    """One sample of a step: sources, target rays (R,) with colours (R, 3) and distances, and the sources' own z-depth.
 
-    `views` is None where the sources are encoded once for many steps.
+    `views` is None where the sources are encoded once for many steps. skipped: as in `SceneData`.
     """
 
     views: Views | None
@@ -43,47 +36,69 @@ class Sample:
     distance: Tensor | None
     source_distance: list[Tensor] | None
     axes: Tensor | None = None
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
-def scene_of_step(config: DataConfig, seed: int, step: int, rank: int = 0, ranks: int = 1) -> tuple[int, int]:
-    """(scene number, use): scenes come in interleaved pools of eight, each scene used `reuse` times."""
-    position = step * ranks + rank
-    block, within = divmod(position, POOL * config.reuse)
+def scene_of_step(config: DataConfig, seed: int, step: int, index: int = 0) -> tuple[int, int]:
+    """(scene number, use) of a sample: scenes come in interleaved pools of eight, each scene used `reuse` times.
+
+    Every index of the batch has scenes of its own, so that the process which takes its samples draws each once.
+    """
+    block, within = divmod(step, POOL * config.reuse)
     use, member = divmod(within, POOL)
-    return block * POOL + member + 7919 * seed, use
+    return (block * POOL + member + 7919 * seed) * config.batch + index, use
 
 
 class SampleStream(torch.utils.data.Dataset):
-    """Item `step` is the sample of that step; a map-style dataset, so that loaders can prefetch and resume anywhere."""
+    """Item `step * batch + index` is a sample of that step; a map-style dataset, so that loaders can prefetch.
 
-    def __init__(
-        self, config: DataConfig, seed: int, steps: int, folders: list[SceneData], rank: int = 0, ranks: int = 1
-    ):
-        self.config, self.seed, self.steps, self.folders = config, seed, steps, folders
-        self.rank, self.ranks, self.meshes = rank, ranks, mesh_files(config.meshes)
-        self.load = lru_cache(maxsize=POOL)(self._load)
+    Which process asks for it makes no difference, and a run can be resumed anywhere.
+    captured: scenes by number, a list or `Captured`; one that raises ValueError cannot be read, and is stepped over.
+    """
+
+    def __init__(self, config: DataConfig, seed: int, steps: int, captured: Sequence[SceneData] | Captured):
+        self.config, self.seed, self.steps, self.captured = config, seed, steps, captured
+        self.meshes = mesh_files(config.meshes)
+        self.load, self.permutation = Kept(self._load, POOL * config.batch), Kept(self._permutation, 2)
 
     def __len__(self) -> int:
-        return self.steps
-
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "load"}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self.load = lru_cache(maxsize=POOL)(self._load)
+        return self.steps * self.config.batch
 
     def _load(self, number: int) -> SceneData:
+        """Scene `number`: a captured one with probability `folder_share`, otherwise a generated one."""
         rng = np.random.default_rng([self.seed, number, 1])
-        if self.folders and rng.random() < self.config.folder_share:
-            return self.folders[int(rng.integers(len(self.folders)))]
+        if len(self.captured) and rng.random() < self.config.folder_share:
+            return self._captured(number)
         scene = mixture_scene(self.config, FIRST_SEED + number, rng, self.meshes)
         return SceneData(list(scene.images), scene.cameras, list(scene.depth))
 
-    def __getitem__(self, step: int) -> Sample:
-        number, _ = scene_of_step(self.config, self.seed, step, self.rank, self.ranks)
-        rng = np.random.default_rng([self.seed, step, self.rank, 2])
-        return draw_sample(self.load(number), self.config, rng)
+    def _captured(self, number: int) -> SceneData:
+        """The captured scene of a number, or the next one in the shuffled order that can be read.
+
+        As many numbers as there are scenes have every scene once, in an order of their own.
+        """
+        count, skipped = len(self.captured), []
+        epoch, place = divmod(number, count)
+        for which in range(place, place + min(count, PATIENCE)):
+            index = int(self.permutation(epoch)[which % count])
+            try:
+                return replace(self.captured[index], skipped=tuple(skipped))
+            except ValueError as error:
+                skipped.append((index, str(error)))
+        raise ValueError(
+            f"data: {len(skipped)} of {count} scenes in folders and shards, one after the other, cannot be read; "
+            f"the first: {skipped[0][1]}"
+        )
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch, 3]).permutation(len(self.captured))
+
+    def __getitem__(self, position: int) -> Sample:
+        step, index = divmod(position, self.config.batch)
+        number, _ = scene_of_step(self.config, self.seed, step, index)
+        rng = np.random.default_rng([self.seed, step, index, 2])
+        scene = self.load(number)
+        return replace(draw_sample(scene, self.config, rng), skipped=scene.skipped)
 
 
 def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) -> Sample:
@@ -108,8 +123,9 @@ def draw_sample(scene: SceneData, config: DataConfig, rng: np.random.Generator) 
     views = Views(images, scene.cameras[chosen])
     source_depth = None
     if distance is not None:
-        distance = sky_is_infinite(distance)
-        source_depth = [sky_is_infinite(scene.depth[i]) for i in chosen]
+        source_depth = [scene.depth[i] for i in chosen]
+        if scene.sky:
+            distance, source_depth = sky_is_infinite(distance), [sky_is_infinite(depth) for depth in source_depth]
     return Sample(views, rays, color, distance, source_depth, camera.world_from_camera[:3, :3])
 
 
@@ -128,11 +144,6 @@ def exposed(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """A photo (H, W, 3) taken with another exposure: gain e^(s a) and bias s b / 5, a and b standard normal."""
     gain, bias = strength * rng.standard_normal(2)
     return (image * float(np.exp(gain)) + BIAS * float(bias)).clamp(0, 1)
-
-
-def has_length(cameras: Cameras) -> bool:
-    """Whether anything says how long a unit is: cameras at different places, or a bound on depth."""
-    return cameras.near is not None or source_unit(cameras) is not None
 
 
 def _from_elsewhere(cameras: Cameras, target: int) -> int:

@@ -20,6 +20,7 @@ from raytrans.data.views import Views
 from raytrans.export.files import write_depth_png, write_png, write_transforms
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
+from raytrans.reports.pictures import SHEET_GAP, SHEET_HEIGHT
 from raytrans.training.checkpoint import save_model
 
 COUNT = 10
@@ -72,7 +73,7 @@ def test_numbers_table_and_sheet(place, tmp_path, capsys):
     assert results[0]["model"]["depth_mean"] is None and results[0]["sweep"]["ssim"] <= 1
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("nearest", "mean", "sweep", "model", "margin", "I/roll"))
-    assert read_image(sheet).shape[0] <= app.SHEET_HEIGHT + app.SHEET_GAP
+    assert read_image(sheet).shape[0] <= SHEET_HEIGHT + SHEET_GAP
 
 
 def test_sources_from_all_over_a_capture_by_a_loop(place):

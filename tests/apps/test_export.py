@@ -203,11 +203,3 @@ def test_one_view_is_refused(place, tmp_path, capsys):
     (tmp_path / "one/transforms.json").write_text(json.dumps(content))
     assert run(tmp_path / "one", tmp_path, files=("scene.ply",)) == 2
     assert "expected at least two views" in capsys.readouterr().err
-
-
-def test_progress_tells_the_time_left_once_a_second():
-    told, now = [], iter([0.0, 0.4, 2.0, 2.1, 8.0])
-    tell = app.Progress(4, told.append, lambda: next(now))
-    for step in range(4):
-        tell(step, "view")
-    assert told == ["2/4  view  about 2 s left", "4/4  view"]

@@ -235,20 +235,12 @@ def test_a_table_lines_up():
     assert lines == ["name       value", "a          1.235", "long name      -"]
 
 
-def test_sizes_are_width_by_height_and_the_time_left_is_told(place, tmp_path, capsys):
+def test_sizes_are_width_by_height_and_every_picture_has_a_line(place, tmp_path, capsys):
     assert run(place, tmp_path, "--max-size", "12", "--sources", "500") == 0
     first, *progress = capsys.readouterr().out.splitlines()[:3]
     assert "2 pictures of 12x10 pixels (width x height), from 8 source views each" in first and "on one core" in first
-    assert progress[0].startswith("1/2  12x10  view 0") and progress[0].endswith(" left")
-    assert progress[1].startswith("2/2  12x10  view 8") and "left" not in progress[1]
-
-
-def test_time_left_is_that_of_the_pixels_left():
-    camera = open_scene(SHIPPED).cameras[0]
-    targets = [app.Target(camera.resized(*size)) for size in ((10, 10), (10, 30), (20, 30))]
-    row = {"width": 10, "height": 10, "encode_cpu_seconds": 0.0, "render_cpu_seconds": 1.0}
-    assert app.progress([row], targets, 7.0).endswith("about 63 s left")
-    assert app.progress([row, row], targets, 400.0).endswith("about 10 min left")
+    assert progress[0].startswith("1/2  12x10  view 0")
+    assert progress[1].startswith("2/2  12x10  view 8")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (61, "61 s"), (150, "2 min"), (5400, "1.5 h")])

@@ -52,7 +52,14 @@ def test_the_first_line_says_what_will_be_done_and_the_last_what_is_written_wher
     assert run(tiny_config, out, *folders(scene)) == 0
     count = sum(value.numel() for value in load_file(out / "model.safetensors").values())
     first, last = caplog.messages[0], caplog.messages[-1]
-    for part in ("size tiny", f"{count:,} parameters", "steps 1 to 3 of 8 rays", "cpu", "folders: 1", "every 2 steps"):
+    for part in (
+        "size tiny",
+        f"{count:,} parameters",
+        "steps 1 to 3 of 8 rays",
+        "cpu",
+        "scenes on disk: 1",
+        "every 2 steps",
+    ):
         assert part in first
     assert "step 3 of 3" in last
     named = [Path(text.rstrip(",")) for text in re.findall(r"in (\S+)", last)]
@@ -96,13 +103,14 @@ def test_rates_count_only_steps_that_were_timed(tiny_config, tmp_path, monkeypat
     monkeypatch.setattr(train_app.time, "monotonic", lambda: float(next(clock)))
     report = train_app.Report(read_config(tiny_config), tmp_path)
     for step in (1, 2):
-        report(step, {"color": 0.1})
+        report(step, {"color": 0.1, "waited": 0.5})
     assert report.last["rays_per_second"] == 8 / 2  # one step of 8 rays between two looks at the clock
+    assert report.last["waiting"] == 0.5 / 2 and "waited" not in report.last
     report.close()
     alone = train_app.Report(read_config(tiny_config), tmp_path)
-    alone(1, {"color": 0.1})
+    alone(1, {"color": 0.1, "waited": 0.5})
     alone.close()
-    assert alone.last["psnr"] == pytest.approx(10) and "rays_per_second" not in alone.last
+    assert alone.last["psnr"] == pytest.approx(10) and not {"rays_per_second", "waiting"} & set(alone.last)
 
 
 def test_resuming_without_the_settings_says_to_repeat_them(tiny_config, tmp_path, capsys):
@@ -149,7 +157,7 @@ def test_the_log_of_a_resumed_run_is_that_of_the_uninterrupted_one(tiny_config, 
     (tmp_path / "parts" / "log.jsonl").write_text("".join(text[:7]) + '{"step": 6, "col')
     assert run(tiny_config, tmp_path / "parts", *settings, "--resume") == 0
     timeless = [
-        [{k: v for k, v in x.items() if k != "rays_per_second"} for x in lines_of(tmp_path / name)]
+        [{k: v for k, v in x.items() if k not in ("rays_per_second", "waiting")} for x in lines_of(tmp_path / name)]
         for name in ("whole", "parts")
     ]
     assert timeless[0] == timeless[1]

@@ -1,8 +1,11 @@
 """Everything that reads files of others: a small valid input of each, and a call that reads all there is in it."""
 
+import io
 import json
 import struct
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from PIL import Image
 
 from raytrans.apps import cli, outputs, results
 from raytrans.apps.studies import runs
-from raytrans.data import open_scene
+from raytrans.data import open_scene, shards
 from raytrans.data.generate.meshes import read_mesh
 from raytrans.data.images import image_size, read_depth, read_image, read_mask
 from raytrans.data.ply import read_ply
@@ -24,6 +27,7 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import load, read_tensors, save_model
 from raytrans.training.config import read_config
 from tests.data.readers import captures
+from tests.fuzz.contract import SCRATCH
 
 PLY = "ply\nformat {} 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
 PLY += "property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n"
@@ -223,6 +227,44 @@ def look_at_mesh(_folder: Path, file: Path) -> None:
     read_mesh(str(file))
 
 
+def shard(folder: Path) -> list[Path]:
+    """A tar file of one scene."""
+    (folder / SCRATCH).mkdir()
+    frame = {"file_path": "a.0000.png", "transform_matrix": np.eye(4).tolist()}
+    picture = captures.picture(folder / "a.0000.png").read_bytes()
+    members = {
+        "a.json": json.dumps({"w": 40, "h": 30, "fl_x": 50.0, "frames": [frame]}).encode(),
+        "a.0000.png": picture,
+    }
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return [folder / "a.tar"]
+
+
+def look_at_shard(folder: Path, file: Path) -> None:
+    """All scenes of a shard, each unpacked into a folder that the watch leaves alone."""
+
+    @contextmanager
+    def unpacked(prefix: str) -> Iterator[str]:
+        try:
+            yield str(folder / SCRATCH)
+        finally:
+            for path in (folder / SCRATCH).iterdir():
+                path.unlink()
+
+    made, shards.TemporaryDirectory = shards.TemporaryDirectory, unpacked
+    try:
+        found = shards.Shards.of([str(file)])
+        for number in range(min(3, len(found))):
+            with found.opened(number) as scene:
+                scene.image(0)
+    finally:
+        shards.TemporaryDirectory = made
+
+
 def weights(folder: Path) -> list[Path]:
     torch.manual_seed(0)
     save_model(folder / "model.safetensors", Renderer(model_config("tiny")))
@@ -319,6 +361,7 @@ SURFACES = {
     "picture": Surface(pictures, look_at_picture),
     "depth": Surface(depths, lambda _folder, file: read_depth(file, 0.001, (0.0,))),
     "ply": Surface(clouds, lambda _folder, file: read_ply(file)),
+    "shard": Surface(shard, look_at_shard),
     "mesh": Surface(mesh, look_at_mesh),
     "checkpoint": Surface(weights, look_at_weights),
     "config": Surface(config, lambda _folder, file: read_config(file)),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import raytrans
+from raytrans import atomic
 from raytrans.data.generate import generated_scene
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
@@ -132,7 +133,7 @@ def dying_write(count: int) -> None:
             return Half()
         return file
 
-    checkpoint.open = opened
+    atomic.open = opened
 
 
 def dying_call(name: str, before: bool, count: int) -> None:
@@ -172,7 +173,7 @@ def test_killed_at_a_step_of_writing_it_goes_on_from_the_last_whole_state(tmp_pa
 
     assert ended(forked(doomed)) == -signal.SIGKILL
     assert (out / STATE).exists() == (file != "first" or moment == "renamed")
-    left = [path for path in out.iterdir() if path.name.endswith(".tmp")]
+    left = [path for path in out.iterdir() if ".tmp" in path.name]
     assert len(left) == (moment != "renamed")
     check_recovery(out, whole)
 
@@ -257,8 +258,8 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone(tmp_
 
     life = forked(first)
     assert os.read(ready, 1) == b"!"
-    (out / ".training.safetensors.1.tmp").touch()
-    assert ended(forked(second)) == 0 and (out / ".training.safetensors.1.tmp").exists()
+    (out / ".training-1.tmp.safetensors").touch()
+    assert ended(forked(second)) == 0 and (out / ".training-1.tmp.safetensors").exists()
     os.kill(life, signal.SIGKILL)
     ended(life)
     check_recovery(out, whole)

@@ -2,10 +2,12 @@ import math
 import os
 import signal
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
+from raytrans.rendering.renderer import Renderer
 from raytrans.training import loop
 from raytrans.training.checkpoint import load_model, read_tensors, write_tensors
 from raytrans.training.config import OptimConfig, train_config
@@ -131,7 +133,7 @@ def test_a_time_limit_stops_with_the_state_saved(tmp_path):
     assert min(values) == 2
 
 
-def test_samples_are_functions_of_seed_step_and_rank():
+def test_samples_are_functions_of_seed_step_and_index():
     data = train_config(CONFIG).data
     first, second = SampleStream(data, 0, 9, []), SampleStream(data, 0, 9, [])
     second[7]
@@ -141,12 +143,35 @@ def test_samples_are_functions_of_seed_step_and_rank():
     assert not torch.equal(a.color, SampleStream(data, 1, 9, [])[3].color)
 
 
-def test_every_scene_is_used_as_often_as_asked_and_two_ranks_share_the_stream():
+def test_every_scene_is_used_as_often_as_asked():
     data = train_config(CONFIG).data
     scenes = [scene_of_step(data, 0, step)[0] for step in range(32)]
     assert sorted(scenes) == sorted(list(range(16)) * 2)
-    shared = [scene_of_step(data, 0, step, rank, 2)[0] for step in range(16) for rank in range(2)]
-    assert shared == scenes
+
+
+def test_the_scenes_of_a_batch_differ_and_each_is_drawn_for_one_index():
+    data = replace(train_config(CONFIG).data, batch=3)
+    streams = [[scene_of_step(data, 1, step, index)[0] for step in range(32)] for index in range(3)]
+    assert all(len(set(stream)) == 16 for stream in streams) and len(set.union(*map(set, streams))) == 48
+    assert max(map(max, streams)) < min(scene_of_step(data, 2, step)[0] for step in range(32))
+
+
+def test_a_batch_is_the_mean_of_its_samples(tmp_path):
+    """Losses and gradient against those of every sample alone, by `sample_losses` itself."""
+    config = train_config({**CONFIG, "data": {**CONFIG["data"], "batch": 3}})
+    reported, stream = {}, SampleStream(config.data, config.seed, 1, [])
+    train(config, RunOptions(tmp_path), [], None, lambda step, values: reported.setdefault(step, values))
+    torch.manual_seed(config.seed)
+    model, losses = Renderer(config.model), []
+    for number in range(3):
+        terms = loop.sample_losses(model, stream[number], config.optim, torch.Generator().manual_seed(number))
+        losses.append(terms["total"])
+    mean = sum(losses) / 3
+    mean.backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert reported[1]["total"] == pytest.approx(mean.item(), rel=1e-5)
+    assert reported[1]["gradient"] == pytest.approx(norm.item(), rel=1e-4)
+    assert len({loss.item() for loss in losses}) == 3
 
 
 def test_learning_rate_warms_up_and_decays_to_one_percent():

@@ -2,13 +2,13 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from raytrans.apps.studies.arms import EQUAL, Study
-from raytrans.apps.train import scene_data
 from raytrans.data.guards import one_line, read_json
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
@@ -16,6 +16,7 @@ from raytrans.training.checkpoint import read_tensors
 from raytrans.training.config import TrainConfig, read_config
 from raytrans.training.loop import STATE, RunOptions, train
 from raytrans.training.samples import POOL
+from raytrans.training.scenes import Captured
 
 ARM, SPENT = "arm.json", "spent.json"
 MINUTES = 6.0
@@ -109,23 +110,30 @@ def seconds_per_step(config: TrainConfig) -> float:
     return float(using + max(0.0, drawing - using) / config.data.reuse)
 
 
-def trained(folder: Path, config: TrainConfig, device: str) -> None:
+def steps_done(folder: Path) -> int:
+    """Steps of the state that a folder holds."""
+    return read_tensors(folder / STATE)[1]["step"] if (folder / STATE).is_file() else 0
+
+
+def trained(
+    folder: Path, config: TrainConfig, device: str, tell: Callable[[int, int], None] = lambda steps, rays: None
+) -> None:
     """Train a model into `folder`, from where an earlier attempt ended; nothing where it is finished.
 
-    CPU seconds of all attempts go to `spent.json` with every checkpoint.
+    CPU seconds of all attempts go to `spent.json` with every checkpoint. `tell(1, rays)` is called after every step.
     """
-    step = read_tensors(folder / STATE)[1]["step"] if (folder / STATE).is_file() else 0
+    step = steps_done(folder)
     if step >= config.optim.steps:
         return
     before = spent_seconds(folder) if step else 0.0
     start = time.process_time()
 
     def note(step: int, values: dict[str, float]) -> None:
+        tell(1, config.data.rays * config.data.batch)
         if step % config.log.checkpoint_every == 0 or step == config.optim.steps:
             write_json(folder / SPENT, {"step": step, "cpu_seconds": before + time.process_time() - start})
 
-    scenes = [scene_data(Path(path), config.data.max_size) for path in config.data.folders]
-    train(config, RunOptions(folder, resume=step > 0, device=device), scenes, report=note)
+    train(config, RunOptions(folder, resume=step > 0, device=device), Captured(config.data), report=note)
 
 
 def spent_seconds(folder: Path) -> float:
