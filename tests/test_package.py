@@ -248,7 +248,7 @@ def test_what_is_imported_is_declared():
     run = {name: requirement for extra in extras for name, requirement in requirements(extra).items()}
     assert {name: file for name, file in third_party("raytrans").items() if name not in run} == {}
     assert {name: file for name, file in third_party("tools").items() if name not in run} == {}
-    test = {**run, **requirements("test"), "packaging": None}
+    test = {**run, **requirements("test"), **requirements("fuzz"), "packaging": None}
     assert {name: file for name, file in third_party("tests").items() if name not in test} == {}
 
 
