@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from raytrans.data.guards import parse_json
-from raytrans.data.guards import read_json
 from raytrans.data.patterns import paths_of
 from raytrans.data.readers import transforms
 from raytrans.data.scene import Scene
