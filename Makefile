@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 export OMP_NUM_THREADS
 
-.PHONY: help setup demo test browser torture view-load lint format docs bench clean distclean
+.PHONY: help setup demo test browser torture view-load fuzz lint format docs bench clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,11 +29,18 @@ test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to py
 browser: ## install Chromium for the tests of the viewer, as root on Debian or Ubuntu
 	@.ci/browser
 
-torture: $(INSTALLED) ## kill 200 trainings at random moments and see each recover
-	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py -m "slow or not slow" $(ARGS)
+torture: $(INSTALLED) ## kill 200 trainings at random moments; try 1,000 degenerate rigs, with tables
+	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py tests/training/test_degenerate.py \
+		tests/training/test_repeats.py tests/geometry/test_degenerate.py -m "slow or not slow" $(ARGS)
 
 view-load: $(INSTALLED) browser ## let twenty browsers come to the viewer and leave, 200 times, and watch its memory
 	$(PYTHON_IN_VENV) -m pytest tests/viewer/test_load.py -m "slow or not slow" $(ARGS)
+
+fuzz: $(INSTALLED) ## damage files by atheris, from the saved corpus; ARGS="--seconds 60" for each reader
+	@[ "$$(uname -s)" = Linux ] || { echo "fuzz: atheris has wheels for Linux alone" >&2; exit 2; }
+	@$(PYTHON_IN_VENV) -c 'import atheris' 2>/dev/null || $(PYTHON_IN_VENV) -m pip install --quiet \
+		--disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable ".[fuzz]"
+	$(PYTHON_IN_VENV) -m tests.fuzz.run $(ARGS)
 
 lint: $(INSTALLED) ## check style and format
 	$(PYTHON_IN_VENV) -m ruff check .

@@ -1,6 +1,5 @@
 """Measure speed, memory and their price in quality; CPU time counts all threads."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from raytrans.apps import cli, pages
 from raytrans.apps.benchmarks import gpu, layers, measure, quality, speed, tables
 from raytrans.apps.benchmarks.settings import QUICK, Settings
+from raytrans.data.guards import read_json
 
 PARTS = {"speed": speed, "layers": layers, "quality": quality, "gpu": gpu}
 
@@ -77,9 +77,9 @@ def facts(values: dict) -> str:
 def _read(path: Path) -> dict:
     """Numbers that `--json` wrote; ValueError where the file holds none."""
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
     except ValueError as error:
-        raise ValueError(f"--read: {path}: expected numbers of an earlier --json, got no JSON ({error})") from None
+        raise ValueError(f"--read: expected numbers of an earlier --json: {error}") from None
     if not isinstance(values, dict) or "machine" not in values:
         raise ValueError(f"--read: {path}: expected numbers of an earlier --json, got other JSON")
     return values

@@ -5,7 +5,6 @@ The folder of a rendering is a scene again once it is complete, never a mixture 
 stands in its place, so that a later run knows what it may remove, and nobody takes a part for a scene.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from raytrans.data.guards import read_json
 from raytrans.data.readers import READERS
 from raytrans.data.scene import Scene
 from raytrans.export.files import (
@@ -137,8 +137,8 @@ def _read(file: Path) -> dict | None:
 def _content(file: Path) -> dict:
     """What a JSON file holds; empty where it is none, or no object."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(file)
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -146,7 +146,8 @@ def _content(file: Path) -> dict:
 def _numbers(folder: Path) -> list[str]:
     """Numbers of the frames that an earlier rendering, finished or not, lists."""
     contents = [content for name in (CAMERAS, UNFINISHED) if (content := _read(folder / name)) is not None]
-    names = [str(frame.get("file_path")) for content in contents for frame in content.get("frames", [])]
+    listed = [frames for content in contents if isinstance(frames := content.get("frames"), list)]
+    names = [str(frame.get("file_path")) for frames in listed for frame in frames if isinstance(frame, dict)]
     return sorted({match[1] for name in names if (match := COLOR.fullmatch(name))})
 
 

@@ -1,13 +1,14 @@
 """The tables of measured numbers in the pages, from what the measuring commands wrote."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from raytrans.apps import cli, pages
 from raytrans.apps.evaluate import METHODS, SETS
+from raytrans.data.guards import one_line, read_json
 
 SECTION = "numbers"
+DAMAGED = (LookupError, TypeError, AttributeError, ArithmeticError, ValueError)  # what other JSON gives rise to
 NAMES = {"model": "raytrans", "nearest": "nearest source", "mean": "mean of sources", "sweep": "plane sweep"}
 QUALITY = """Held-out views. `easy` and `full` are the generated test sets (64x64 pixels, 6 sources), `easy-128` and
 `full-128` the same scenes at 128x128 pixels from 8 sources; the long side of captures is {max_size} pixels, and they
@@ -43,9 +44,9 @@ def main(arguments: Namespace) -> int:
         raise ValueError(f"--quality, --contracts, --speed: expected numbers of one checkpoint, got those of {found}")
     try:
         content = section(quality, contracts, speed)
-    except (KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise ValueError(
-            f"--quality, --contracts, --speed: expected numbers of those tools, got none: {error}"
+            f"--quality, --contracts, --speed: expected numbers of those tools, got none: {one_line(error)}"
         ) from None
     for page in arguments.write:
         pages.write_section(page, SECTION, content)
@@ -57,9 +58,9 @@ def main(arguments: Namespace) -> int:
 def read(file: Path) -> dict:
     """Numbers of a measuring command; ValueError for a file that holds none."""
     try:
-        values = json.loads(file.read_text())
-        return values | {"checkpoint_hash": values["checkpoint_hash"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        values = read_json(file)
+        return values | {"checkpoint_hash": values["checkpoint_hash"] + ""}
+    except (ValueError, TypeError, KeyError):
         raise ValueError(f"{file}: expected the --json of evaluate, verify or benchmark, got none such") from None
 
 

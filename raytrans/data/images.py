@@ -2,22 +2,26 @@
 
 import math
 import re
-import tokenize
+import warnings
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.data.guards import check_pixels, decoding, one_line
 from raytrans.shapes import Bool, Float
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")  # PIL decodes them itself; for EPS it runs a program
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 EXIF_ORIENTATION = 0x0112
 WHITE = (1.0, 1.0, 1.0)
-# what numpy raises for damaged files; its header is Python source
-NUMPY_ERRORS = (OSError, ValueError, EOFError, MemoryError, SyntaxError, tokenize.TokenError)
+BROKEN = "broken or cut image"
+ROWS = 256  # that are composited at once
+NUMPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
 
 
 def bounded_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:
@@ -63,8 +67,10 @@ def resize_nearest(image: Tensor, height: int, width: int) -> Tensor:
 def _open(path: Path):
     from PIL import Image, UnidentifiedImageError
 
+    # of many pixels, where `check_pixels` is stricter, and of metadata that nobody reads
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        return Image.open(path)
+        image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image file") from None
     except UnidentifiedImageError:
@@ -73,23 +79,28 @@ def _open(path: Path):
         raise ValueError(f"{path}: not a readable image, or cut short") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+    except Exception as error:  # PIL raises whatever its parsers raise
+        raise ValueError(f"{path}: {BROKEN} ({one_line(error)})") from None
+    try:
+        check_pixels(path, image.height, image.width)
+    except ValueError:
+        image.close()
+        raise
+    return image
 
 
 def image_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) as stored and as shown upright (EXIF orientation applied), from headers, without the pixels."""
     from PIL import Image
 
-    with _open(path) as image:
+    with _open(path) as image, decoding(path, BROKEN):
         width, height = image.size
-        try:
-            if image.format == "PNG":  # PIL would decode the pixels to look for an orientation behind them
-                image.info |= _png_exif(path)
-                exif = Image.Image.getexif(image)
-            else:
-                exif = image.getexif()
-            turned = exif.get(EXIF_ORIENTATION, 1) in TRANSPOSED
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{path}: broken or cut image ({error})") from None
+        if image.format == "PNG":  # PIL would decode the pixels to look for an orientation behind them
+            image.info |= _png_exif(path)
+            exif = Image.Image.getexif(image)
+        else:
+            exif = image.getexif()
+        turned = exif.get(EXIF_ORIENTATION, 1) in TRANSPOSED
     return (height, width), ((width, height) if turned else (height, width))
 
 
@@ -104,7 +115,7 @@ def _png_exif(path: Path) -> dict[str, bytes]:
             file.seek(length + 4, 1)  # the checksum as well
             if kind == b"IEND":
                 return {}
-    raise ValueError(f"{path}: broken or cut image (it ends before its last chunk)")
+    raise ValueError(f"{path}: {BROKEN} (it ends before its last chunk)")
 
 
 def _has_16_bits(path: Path) -> bool:
@@ -115,14 +126,11 @@ def _has_16_bits(path: Path) -> bool:
 
 def _decode(path: Path, upright: bool) -> np.ndarray:
     """Pixels (H, W), (H, W, 3) or (H, W, 4) as uint8, uint16, int32 or float32; a cut file is an error."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    with _open(path) as image:
-        try:
-            image.load()  # PIL refuses cut files; other decoders fill the rest with grey
-            image = ImageOps.exif_transpose(image) if upright else image
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: broken or cut image ({error})") from None
+    with _open(path) as image, decoding(path, BROKEN):
+        image.load()  # PIL refuses cut files; other decoders fill the rest with grey
+        image = ImageOps.exif_transpose(image) if upright else image
         if _has_16_bits(path) and image.mode not in ("I;16", "I"):
             return _decode_16_bits(path)
         if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
@@ -137,7 +145,7 @@ def _decode_16_bits(path: Path) -> np.ndarray:
 
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ValueError(f"{path}: broken or cut image")
+        raise ValueError(f"{path}: {BROKEN}")
     return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
 
 
@@ -152,9 +160,18 @@ def read_image(
     pixels = _decode(path, upright)
     if pixels.dtype == np.float32:
         raise ValueError(f"{path}: expected an image of 8 or 16 bits a channel, got floats")
+    height, width = pixels.shape[:2]
+    colors = torch.empty(height, width, 3)
+    for start in range(0, height, ROWS):  # a large picture is never there as floats twice
+        colors[start : start + ROWS] = _colors(pixels[start : start + ROWS], background)
+    return colors
+
+
+def _colors(pixels: np.ndarray, background: tuple[float, float, float]) -> Tensor:
+    """Stored pixels (H, W), (H, W, 3) or (H, W, 4) in [0, 1], (H, W, 1) or (H, W, 3), on the background."""
     image = torch.from_numpy(pixels.astype(np.float32) / (255.0 if pixels.dtype == np.uint8 else 65535.0))
     if image.ndim == 2:
-        return image[..., None].repeat(1, 1, 3)
+        return image[..., None]
     if image.shape[-1] == 3:
         return image
     color, alpha = image[..., :3], image[..., 3:]
@@ -173,8 +190,9 @@ def read_depth(path: Path, scale: float, invalid: Sequence[float] = ()) -> Float
         raise ValueError(f"{path}: expected a depth map (H, W), got shape {values.shape}")
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path}: expected a depth map of real numbers, got {values.dtype}")
-    depth = torch.from_numpy(values.astype(np.float64) * scale).float()
-    known = torch.from_numpy(~np.isin(values, np.array(invalid))) & torch.isfinite(depth) & (depth > 0)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are unknown
+        depth = torch.from_numpy(values.astype(np.float64) * scale).float()
+        known = torch.from_numpy(~np.isin(values, np.array(invalid))) & torch.isfinite(depth) & (depth > 0)
     return torch.where(known, depth, torch.nan)
 
 
@@ -224,21 +242,37 @@ def resample_nearest(image: Tensor, grid: Sequence[Sequence[float]], height: int
     return torch.where(inside, values, torch.nan)
 
 
-def numpy_reason(error: Exception) -> str:
-    """Why numpy cannot read a file, without its advice to unpickle what is no file of its own."""
-    return "it is no file of numpy's, or holds pickled objects" if "pickle" in str(error) else str(error)
-
-
 def read_npy(path: Path) -> np.ndarray:
     """Array of a .npy file, never unpickled. Raises ValueError naming one that is missing, cut or something else."""
-    try:
-        with open(path, "rb") as file:
-            values = np.load(file, allow_pickle=False)
-    except NUMPY_ERRORS as error:
-        raise ValueError(f"{path}: cannot be read as a .npy array ({numpy_reason(error)})") from None
-    if not isinstance(values, np.ndarray):
-        raise ValueError(f"{path}: cannot be read as a .npy array (it is an archive of several)")
-    return values
+    with decoding(path, "cannot be read as a .npy array"), open(path, "rb") as file:
+        return npy_array(file, path.stat().st_size)
+
+
+def npy_array(file: BufferedIOBase, size: int) -> np.ndarray:
+    """Array in the .npy format of an open file of `size` bytes; ValueError where they do not hold what its head states.
+
+    Source: numpy.lib.format, versions 1 and 2.
+    """
+    start = file.read(len(NUMPY_MAGIC))
+    if start != NUMPY_MAGIC:
+        archive = start.startswith(ZIP_MAGIC)
+        raise ValueError("it is an archive of several" if archive else "it is no file of numpy's")
+    header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    version = tuple(file.read(2))
+    if len(version) < 2 or version[0] not in header:
+        raise ValueError(f"expected version 1 or 2 of the format, got {version}")
+    length = int.from_bytes(file.read(2 if version[0] == 1 else 4), "little")
+    if b"\\" in file.read(length):  # Python, whose source a head is, warns of some; numpy writes none
+        raise ValueError("it is no file of numpy's")
+    file.seek(len(NUMPY_MAGIC) + 2)
+    shape, _, kind = header[version[0]](file)
+    if kind.hasobject:
+        raise ValueError("it holds pickled objects")
+    expected, got = math.prod(shape) * kind.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or not 0 <= expected <= got:
+        raise ValueError(f"expected {expected} bytes for shape {shape} of {kind}, got {got}")
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
 
 
 def read_mask(path: Path, upright: bool = True) -> Bool[Tensor, "height width"]:
@@ -248,4 +282,4 @@ def read_mask(path: Path, upright: bool = True) -> Bool[Tensor, "height width"]:
     if pixels.ndim == 3:
         transparent = pixels.shape[-1] == 4 and bool((pixels[..., 3] < white).any())
         pixels = pixels[..., 3] if transparent else pixels[..., :3].max(-1)
-    return torch.from_numpy(pixels.astype(np.int64) * 2 >= white)
+    return torch.from_numpy(pixels >= (white + 1) // 2)

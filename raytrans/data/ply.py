@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raytrans.data.guards import whole_of
 from raytrans.data.points import SparsePoints
 
 FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -55,8 +56,8 @@ def _head(path: Path, content: bytes) -> tuple[str, int, list[tuple[str, str]], 
         words = line.split()
         if words[:1] == ["format"] and len(words) == 3:
             kind = FORMATS.get(words[1])
-        elif words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
-            elements.append((words[1], int(words[2]), []))
+        elif words[:1] == ["element"] and len(words) == 3:
+            elements.append((words[1], whole_of(words[2], f"{path}: element {words[1][:60]}"), []))
         elif words[:1] == ["property"] and len(words) >= 3 and elements:
             elements[-1][2].append((words[-1], words[1]))
     if kind is None:
@@ -82,6 +83,8 @@ def _binary(path: Path, body: bytes, count: int, layout: np.dtype) -> np.ndarray
 
 def _ascii(path: Path, body: bytes, count: int, layout: np.dtype) -> np.ndarray:
     width = len(layout.names)
+    if count * width > len(body):  # even digits without spaces would be too few
+        raise ValueError(f"{path}: cut short: expected {count} vertices of {width} numbers, got {len(body)} bytes")
     words = body.split(maxsplit=count * width)[: count * width]
     if len(words) < count * width:
         raise ValueError(f"{path}: cut short: expected {count} vertices of {width} numbers, got {len(words)} numbers")
@@ -92,5 +95,9 @@ def _ascii(path: Path, body: bytes, count: int, layout: np.dtype) -> np.ndarray:
     # whole numbers stay exact in float64, and the type of a colour says how it is scaled
     rows = np.empty(count, layout)
     for index, name in enumerate(layout.names):
-        rows[name] = table[:, index]
+        kind, column = layout[name], table[:, index]
+        if kind.kind != "f" and not ((column >= np.iinfo(kind).min) & (column <= np.iinfo(kind).max)).all():
+            raise ValueError(f"{path}: {name}: expected numbers of {kind}, got {column.min():g} to {column.max():g}")
+        with np.errstate(over="ignore"):  # infinity is refused where it counts
+            rows[name] = column
     return rows

@@ -5,7 +5,6 @@ files are members of the sample, then KEY.0000.png or .jpg, KEY.0000.depth.png, 
 scene. Source of the convention: github.com/webdataset/webdataset.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -18,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from raytrans.data.guards import parse_json
 from raytrans.data.patterns import paths_of
 from raytrans.data.readers import transforms
 from raytrans.data.scene import Scene
@@ -153,10 +153,7 @@ def _unpacked(file: Path, start: int, end: int, folder: Path) -> Path:
 
 def _check_files(cameras: Path, names: set[str]) -> None:
     """Refuse frames that name files outside of the sample, one file twice, or too many; the reader checks the rest."""
-    try:
-        meta = json.loads(cameras.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{cameras.name}: no valid JSON ({error})") from None
+    meta = parse_json(cameras.read_bytes(), cameras.name)
     frames = meta.get("frames") if isinstance(meta, dict) else None
     if not isinstance(frames, list) or not 0 < len(frames) <= MOST_VIEWS:
         raise ValueError(f"{cameras.name}: expected a list `frames` of 1 to {MOST_VIEWS} views")

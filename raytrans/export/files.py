@@ -56,7 +56,7 @@ def read_json_lines(path: str | Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             values.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{path}: line {number}: expected JSON, got {line[:40]!r}") from None
         if not isinstance(values[-1], dict):
             raise ValueError(f"{path}: line {number}: expected an object, got {line[:40]!r}")

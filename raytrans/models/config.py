@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from raytrans.fields.types import FieldType
 
+LARGEST, HIGHEST = 4096, 64  # integers of a configuration, and types: what a file states is made before it is known
 ARMS = ("none", "world", "target")
 CHOICES = {
     "directions": ARMS,
@@ -77,10 +78,10 @@ class ModelConfig:
                 raise ValueError(f"{field.name}: expected one of {', '.join(map(str, known))}, got {value!r}")
             if field.type is bool and type(value) is not bool:
                 raise ValueError(f"{field.name}: expected true or false, got {value!r}")
-            if field.type is int and (type(value) is not int or value < 1):
-                raise ValueError(f"{field.name}: expected a positive integer, got {value!r}")
+            if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
+                raise ValueError(f"{field.name}: expected a positive integer, at most {LARGEST}, got {value!r}")
         if not _integers(self.widths, 1) or len(self.widths) != 3:
-            raise ValueError(f"widths: expected 3 integers of at least 1, got {self.widths!r}")
+            raise ValueError(f"widths: expected 3 integers from 1 to {LARGEST}, got {self.widths!r}")
         if self.planes < 2:
             raise ValueError(f"planes: expected at least 2, got {self.planes}")
         if self.hidden % self.heads:
@@ -89,9 +90,11 @@ class ModelConfig:
             raise ValueError(f"hidden: expected a multiple of twice heads for dot logits, got {self.hidden}")
         for name in ("fine_type", "match_type"):
             try:
-                FieldType(getattr(self, name))
+                kind = FieldType(getattr(self, name))
             except (TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name}: {error}") from None
+            if kind.dim > LARGEST or any(n > HIGHEST for n, _ in kind.counts):
+                raise ValueError(f"{name}: expected at most {LARGEST} numbers, of types up to {HIGHEST}, got {kind}")
         known = FieldType(self.fine_type)
         if not _integers(self.typed, 0) or any(c > known.count(n) for n, c in enumerate(self.typed, 1)):
             expected = f"integers, at most the channels of type 1, 2, ... of fine_type ({known})"
@@ -115,7 +118,7 @@ class ModelConfig:
 
 
 def _integers(value: object, least: int) -> bool:
-    return isinstance(value, tuple) and all(type(v) is int and v >= least for v in value)
+    return isinstance(value, tuple) and all(type(v) is int and least <= v <= LARGEST for v in value)
 
 
 def _tuples(values: dict) -> dict:

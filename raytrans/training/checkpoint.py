@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from raytrans.atomic import write_bytes
+from raytrans.data.guards import one_line, parse_json
 from raytrans.models.config import ModelConfig
 from raytrans.rendering.renderer import Renderer
 from raytrans.training import hub
@@ -16,6 +18,7 @@ from raytrans.training.tensors import pack, unpack
 # 2: planes uniform in the root of inverse distance; 3: no inputs for directions where none are read
 FORMAT = "raytrans-3"
 RELEASED = Path(__file__).parents[1] / "weights" / "small.safetensors"
+DRAWING = ("kaiming_uniform_", "uniform_", "normal_", "mul", "__mul__", "__rmul__", "div", "__truediv__")
 MODEL, OPTIMIZER = "model.", "optimizer."
 
 
@@ -41,7 +44,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     if metadata is None:
         raise ValueError(f"checkpoint: {path} holds no raytrans configuration")
     try:
-        metadata = dict(json.loads(metadata))
+        metadata = dict(parse_json(metadata, "metadata"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"checkpoint: {path}: its configuration is damaged: {error}") from None
     if metadata.get("format") != FORMAT:
@@ -59,11 +62,27 @@ def load_model(path: Path) -> Renderer:
     """Model from one file, in float32 on the CPU, ready to render."""
     tensors, metadata = read_tensors(path)
     try:
-        model = Renderer(ModelConfig.from_dict(metadata["model"]))
+        config = ModelConfig.from_dict(metadata["model"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"checkpoint: {path}: model configuration not understood: {error}") from None
+        raise ValueError(f"checkpoint: {path}: model configuration not understood: {one_line(error)}") from None
+    layers = config.view_layers + config.ray_layers
+    if layers > len(tensors):  # before they are made
+        raise ValueError(f"checkpoint: {path}: expected weights of {layers} layers, got {len(tensors)} tensors")
+    with torch.device("meta"), _Undrawn():  # without memory: what a file states may be larger than all there is
+        _check_weights(Renderer(config), tensors, path)
+    model = Renderer(config)
     load_weights(model, tensors, path)
     return model.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out drawing and scaling of first weights, for which torch imports its compiler on the meta device."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        values = (*args, *(kwargs or {}).values())
+        if func.__name__ in DRAWING and not isinstance(values[-1], Tensor):
+            return values[0]  # which has the shape already
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def load(path: str | Path | None = None, device: torch.device | str | None = None) -> Renderer:
@@ -82,6 +101,11 @@ def load(path: str | Path | None = None, device: torch.device | str | None = Non
 
 def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> None:
     """Copy the weights of `tensors` into a model of the same architecture."""
+    model.load_state_dict(_check_weights(model, tensors, path), strict=True)
+
+
+def _check_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights of `tensors` by their names in the model; ValueError where they are not all of it, and floats."""
     weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
     expected = model.state_dict()
     for name, value in expected.items():
@@ -92,7 +116,7 @@ def load_weights(model: Renderer, tensors: dict[str, Tensor], path: Path) -> Non
             raise ValueError(f"checkpoint: {path}: weight {name}: expected floats, got {weights[name].dtype}")
     if unknown := sorted(set(weights) - set(expected)):
         raise ValueError(f"checkpoint: {path}: weight {unknown[0]} is none of this model's")
-    model.load_state_dict(weights, strict=True)
+    return weights
 
 
 def save_training(path: Path, model: Renderer, optimizer: torch.optim.Optimizer, metadata: dict) -> None:

@@ -11,6 +11,8 @@ import struct
 import torch
 from torch import Tensor
 
+from raytrans.data.guards import parse_json
+
 METADATA = "__metadata__"
 DTYPES = {
     "F64": torch.float64,
@@ -24,6 +26,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+LARGEST = 1 << 31
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -55,10 +58,10 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     if length > len(content) - 8:
         raise ValueError(f"expected a header of {length} bytes, got {len(content) - 8}")
     try:
-        header = json.loads(content[8 : 8 + length].decode(), object_pairs_hook=_unique)
+        header = parse_json(content[8 : 8 + length].decode(), "header", object_pairs_hook=_unique)
         metadata = dict(header.pop(METADATA, None) or {})
         entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3:])
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"header not understood: {error}") from None
     data, tensors, reached = bytearray(content[8 + length :]), {}, 0
     for name, dtype, shape, start, stop in entries:
@@ -76,6 +79,8 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _tensor(data: bytearray, dtype: torch.dtype, shape: list[int], start: int) -> Tensor:
     count = math.prod(shape)
     if not count:
+        if max(shape) > LARGEST:
+            raise ValueError(f"expected sides of at most {LARGEST}, got shape {shape}")
         return torch.empty(shape, dtype=dtype)
     # cloned: a slice may lie at an address that its dtype does not like
     part = torch.frombuffer(data, dtype=torch.uint8, count=count * dtype.itemsize, offset=start).clone()

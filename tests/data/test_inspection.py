@@ -131,7 +131,7 @@ def test_distance_along_the_ray_is_told_from_depth(tmp_path, blocks):
             frame["depth_file_path"] = str(tmp_path / f"{i}.npy")
         values["depth_unit_scale_factor"] = 1.0
 
-    done = inspect_scene(raytrans.open_scene(edited(tmp_path / "scene", write)), views=5)
+    done = inspect_scene(raytrans.open_scene(edited(tmp_path / "scene", write), trusted=[tmp_path]), views=5)
     assert len(done.remarks) == 1 and "distance along the ray" in done.remarks[0]
 
 
@@ -168,7 +168,7 @@ def test_half_the_focal_length_is_unusable_where_views_stand_so_close_that_it_fi
             file_path=str(source / frame["file_path"]), fl_x=factor * frame["fl_x"], fl_y=factor * frame["fl_y"]
         )
     (tmp_path / "transforms.json").write_text(json.dumps(values))
-    done = inspect_scene(raytrans.open_scene(tmp_path), views=4)
+    done = inspect_scene(raytrans.open_scene(tmp_path, trusted=[source]), views=4)
     assert done.score.median < 2 and done.usable == (factor == 1.0)
     assert done.usable or "multiply the focal lengths fx and fy by 2" in done.verdict
 

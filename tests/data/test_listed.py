@@ -48,15 +48,51 @@ def folder(tmp_path):
         ("images\\a.png", 10),
         ("./images/../images/a", 10),
         ("{folder}/images/a.png", 10),
-        ("../up.png", 20),
-        ("../../photos/a.png", 30),
-        ("..\\..\\photos\\a", 30),
-        ("{folder}/../../photos/a.png", 30),  # there, and not the file of that name in images/
     ],
 )
 def test_files_are_read_where_they_are_listed(folder, caplog, name, red):
     assert reds(scene_of(folder, name.format(folder=folder))) == [red]
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "red"),
+    [
+        ("../up.png", 20),
+        ("../../photos/b.png", 30),
+        ("..\\..\\photos\\b", 30),
+        ("{folder}/../../photos/b.png", 30),
+    ],
+)
+def test_files_outside_are_opened_where_they_are_trusted_alone(folder, caplog, monkeypatch, name, red):
+    around = folder.parents[1]
+    (around / "photos/a.png").rename(around / "photos/b.png")
+    with pytest.raises(ValueError, match=r"none of the 1 listed images exists; .*, outside of the scene: `trusted` or"):
+        scene_of(folder, name.format(folder=folder))
+    with pytest.raises(ValueError, match="none of the 1 listed images exists"):
+        open_scene(folder, trusted=[around / "elsewhere", f"{around}/photo"])
+    assert reds(open_scene(folder, trusted=[around / "photos", str(around / "captures")])) == [red]
+    monkeypatch.setenv("RAYTRANS_TRUSTED", f"{around}/photos:{around}/captures")
+    assert reds(open_scene(folder)) == [red] and not caplog.records
+    with pytest.raises(ValueError, match="none of the 1 listed images exists"):
+        open_scene(folder, trusted=[])
+
+
+def test_a_name_that_leads_out_is_taken_for_moved_though_it_is_there(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        scene = scene_of(folder, "../../photos/a.png", "../up.png", frame={"depth_file_path": "../up.png"})
+    assert reds(scene) == [10] and scene.depth(0) is None
+    assert "1 images are not where they are listed" in caplog.text
+    assert caplog.text.count("outside of the scene: `trusted` or RAYTRANS_TRUSTED") == 2
+    with caplog.at_level(logging.WARNING):
+        trusted = open_scene(folder, trusted=[folder.parents[1]])
+    assert reds(trusted) == [30, 20]
+
+
+def test_names_that_no_file_has_and_long_ways_are_refused_at_once(folder):
+    for name in ("a\0.png", "x" * 256 + ".png", "x/" * 3000):
+        with pytest.raises(ValueError, match="is no file name"):
+            scene_of(folder, name)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_is_a_scene_again_wherever_the_json_lies(tmp_path, capture, lens):
         write_transforms_scene(tmp_path / place, scene)
         listed = [frame["file_path"] for frame in json.loads((tmp_path / place).read_text())["frames"]]
         assert listed == [start + name for name in NAMES]
-        again = open_scene(tmp_path / place)
+        again = open_scene(tmp_path / place, trusted=[tmp_path])
         assert torch.equal(again.cameras.intrinsics, scene.cameras.intrinsics)
         torch.testing.assert_close(again.cameras.world_from_camera, scene.cameras.world_from_camera, rtol=0, atol=1e-14)
         assert again.cameras.near.tolist() == [0.5, 0.6, 0.7] and again.cameras.far.tolist() == [5, 6, 7]
@@ -114,7 +114,7 @@ def test_cameras_that_are_there_are_kept(tmp_path, capture):
 def test_soda_can_of_colmap_comes_back(tmp_path, real_data):
     scene = open_scene(real_data("soda_can"))
     write_transforms_scene(tmp_path / "soda.json", scene)
-    again = open_scene(tmp_path / "soda.json")
+    again = open_scene(tmp_path / "soda.json", trusted=[real_data("soda_can")])
     assert [frame.image.name for frame in again.frames] == [frame.image.name for frame in scene.frames]
     torch.testing.assert_close(again.cameras.world_from_camera, scene.cameras.world_from_camera, rtol=0, atol=1e-12)
     model = pycolmap.Reconstruction(real_data("soda_can") / "sparse/0")

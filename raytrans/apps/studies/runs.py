@@ -1,6 +1,5 @@
 """Runs of a study: OUT/ARM/arm.json says what an arm is, OUT/ARM/SEED holds the run of one seed."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from raytrans.apps.studies.arms import EQUAL, Study
+from raytrans.data.guards import one_line, read_json
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import read_tensors
@@ -77,11 +77,11 @@ def read_arm(folder: Path) -> Arm | None:
     if not file.is_file():
         return None
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         budget = Budget(**values.pop("budget"))
         return Arm(**values | {"changes": tuple(values["changes"]), "budget": budget})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"--out: {file}: expected an arm of a study, got a damaged file: {error}") from None
+        raise ValueError(f"--out: {file}: expected an arm of a study, got a damaged file: {one_line(error)}") from None
 
 
 def parameters(config: TrainConfig) -> int:
@@ -138,4 +138,4 @@ def trained(
 
 def spent_seconds(folder: Path) -> float:
     """CPU seconds that the run in a folder has taken."""
-    return json.loads((folder / SPENT).read_text())["cpu_seconds"] if (folder / SPENT).is_file() else 0.0
+    return read_json(folder / SPENT)["cpu_seconds"] if (folder / SPENT).is_file() else 0.0

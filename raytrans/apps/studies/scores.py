@@ -1,6 +1,5 @@
 """Scores of trained models: PSNR and SSIM of every held-out view under every protocol, kept beside the weights."""
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from raytrans.apps import cli
 from raytrans.apps.captures import Capture
 from raytrans.apps.evaluate import Case, generated_cases, render_case, scene_cases
 from raytrans.data.generate import TEST_SETS, test_set
+from raytrans.data.guards import read_json
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_json
 from raytrans.rendering.renderer import Renderer
@@ -68,7 +68,7 @@ def read_scores(folder: Path) -> list[dict]:
     if not file.is_file() or not (folder / WEIGHTS).is_file():
         return []
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         return values["scores"] if values["weights"] == _weights(folder) else []
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"--out: {file}: expected the scores of a model, got a damaged file: {error}") from None

@@ -12,6 +12,7 @@ from torch import Tensor
 from raytrans.data.generate.layout import Layout, Material, turn
 from raytrans.data.generate.solids import CYLINDER
 from raytrans.data.generate.textures import SIDE
+from raytrans.data.guards import check_pixels, decoding
 from raytrans.shapes import Bool, Float, Int
 
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -38,21 +39,26 @@ def read_mesh(path: str) -> Mesh:
     """
     import trimesh
 
-    try:
+    with decoding(Path(path), "expected a mesh that trimesh reads"), np.errstate(all="ignore"):
         mesh = trimesh.load_scene(path).to_mesh()
-    except Exception as error:  # trimesh raises whatever its parsers raise
-        raise ValueError(f"{path}: expected a mesh that trimesh reads, got {type(error).__name__}: {error}") from error
-    if len(mesh.faces) == 0:
-        raise ValueError(f"{path}: expected a mesh with faces, got none")
+        if len(mesh.faces) == 0:
+            raise ValueError(f"{path}: expected a mesh with faces, got none")
+        return _standing(mesh, path)
+
+
+def _standing(mesh, path: str) -> Mesh:
+    """A mesh of trimesh as `read_mesh` hands it out."""
     vertices = np.asarray(mesh.vertices) @ UPRIGHT.T
     low, high = vertices.min(0), vertices.max(0)
     foot = np.array([*(low + high)[:2] / 2, low[2]])
-    uv, picture = _texture(mesh)
+    if not (np.isfinite(vertices).all() and (high > low).any()):
+        raise ValueError(f"{path}: expected finite vertices that are not all one, got others")
+    uv, picture = _texture(mesh, path)
     normals = np.asarray(mesh.vertex_normals) @ UPRIGHT.T
     return Mesh((vertices - foot) / (high - low).max(), np.asarray(mesh.faces), normals, uv, picture)
 
 
-def _texture(mesh) -> tuple[np.ndarray, np.ndarray]:
+def _texture(mesh, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates and picture of a mesh; one flat colour where the file has no texture."""
     uv, material = getattr(mesh.visual, "uv", None), getattr(mesh.visual, "material", None)
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
@@ -60,8 +66,11 @@ def _texture(mesh) -> tuple[np.ndarray, np.ndarray]:
         visual = mesh.visual.to_color() if hasattr(mesh.visual, "to_color") else mesh.visual
         color = np.asarray(visual.main_color)[:3] / 255
         return np.zeros((len(mesh.vertices), 2)), np.broadcast_to(color, (SIDE, SIDE, 3)).astype(np.float32)
+    check_pixels(Path(path), image.height, image.width)
     picture = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), np.float32) / 255
     uv = np.asarray(uv) * [1, -1] + [0, 1]
+    if not np.isfinite(uv).all():
+        raise ValueError(f"{path}: expected finite texture coordinates, got NaN or infinity")
     return uv, _grown(picture, _used_texels(uv[mesh.faces])).clip(0.02, 0.98)
 
 

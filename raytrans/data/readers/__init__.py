@@ -1,6 +1,10 @@
 """One reader per format. A reader offers `found_in(path) -> files` and `read(files) -> Scene`."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from raytrans.data.readers import colmap, idr, llff, middlebury, mvsnet, realestate, rgbd, scannet, transforms, tum
 from raytrans.data.scene import Scene
@@ -18,23 +22,29 @@ READERS = {
     "groundtruth.txt with rgb.txt (TUM)": tum,
     "a camera file ID.txt (RealEstate10K)": realestate,
 }
+TRUSTED = "RAYTRANS_TRUSTED"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts")
 
 
-def open_scene(path: str | Path) -> Scene:
+def open_scene(path: str | Path, trusted: Iterable[str | Path] | None = None) -> Scene:
     """Open a posed capture: a folder, or the file of its cameras; see the readers for what each accepts.
 
+    Files of a scene name others below its own folder. `trusted` are further folders below which a `transforms.json` may
+    name files, by default those of the environment variable RAYTRANS_TRUSTED, separated as in PATH.
     Raises ValueError for a path that does not exist or holds no known format, naming what was looked for. Where several
     formats match, the first of `READERS` reads; the path of its file chooses another.
     """
     path = Path(path).expanduser()
+    if trusted is None:
+        trusted = filter(None, os.environ.get(TRUSTED, "").split(os.pathsep))
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     for reader in READERS.values():
         files = reader.found_in(path)
         if files:
-            scene = reader.read(files)
+            with np.errstate(over="ignore", invalid="ignore"):  # readers refuse what comes of it
+                scene = transforms.read(files, list(trusted)) if reader is transforms else reader.read(files)
             scene.format = reader.__name__.rpartition(".")[2]
             return scene
     raise ValueError(f"{path}: {_advice(path)}; looked for {'; '.join(READERS)}")

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from raytrans.data.guards import below
 from raytrans.data.points import SparsePoints
 from raytrans.data.readers import colmap_files as files_of
-from raytrans.data.readers.listed import normal
 from raytrans.data.readers.sizes import pixel_size, rescaled
 from raytrans.data.scene import Frame, Scene
 from raytrans.geometry.cameras import Cameras
@@ -24,6 +24,8 @@ from raytrans.geometry.distortion import Distortion
 
 MODEL_FOLDERS = ("", "sparse", "colmap/sparse", "colmap")
 PARTS = ("cameras", "images", "points3D")
+CHOSEN = re.compile(r"images(_\d+)?")
+INNER = re.compile(r"sparse|colmap")  # folders of a capture in which models lie, each in a numbered one
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 ONE, TWO = ("f", "cx", "cy"), ("fx", "fy", "cx", "cy")
 LENSES = {  # lens and names of the parameters
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 def found_in(path: Path) -> list[Path]:
     """Folders of the models that `path` (a capture, a model, or a file of one) holds; empty where there are none.
 
-    For an image folder of a capture, like `images_4`, the models of the capture and that folder.
+    After them the capture, where that is what `path` is; or, for an image folder of a capture, like `images_4`, that.
     """
     if path.is_file():
         names = {f"{part}{kind}" for part in PARTS for kind in (".bin", ".txt")}
@@ -56,9 +58,9 @@ def found_in(path: Path) -> list[Path]:
         # the capture itself may hold anything, so that of its folders only those with COLMAP's numbers are models
         inside = [folder for folder in inside if place != path or folder.name.isdigit()]
         if models := [folder for folder in (place, *inside) if _is_model(folder)]:
-            return models
-    if path.is_dir() and re.fullmatch(r"images(_\d+)?", path.name) and (models := found_in(path.parent)):
-        return [*models, path]
+            return models if path in models else [*models, path]
+    if path.is_dir() and CHOSEN.fullmatch(path.name) and (files := found_in(path.parent)):
+        return [*filter(_is_model, files), path]
     return []
 
 
@@ -71,13 +73,14 @@ def _is_model(folder: Path) -> bool:
 def read(files: list[Path]) -> Scene:
     """Scene of the model with most images; views sorted by name, images that do not exist left out with a warning.
 
-    Images lie in `images`, `images_2`, `images_4` or `images_8`, beside the model or up to three folders above it: in
-    the first of those that hold most of them, or in the folder of `files` that is no model. Intrinsics are scaled by
-    the exact ratio of each axis. Pixels are taken as stored, as COLMAP takes them.
+    Images lie in `images`, `images_2`, `images_4` or `images_8`, beside the model or above it, up to the capture (see
+    `_bases`): in the first of those that hold most of them, or in the image folder that `files` names. Names that lead
+    out of there are none of an image. Intrinsics are scaled by the exact ratio of each axis. Pixels are taken as
+    stored, as COLMAP takes them.
     Raises ValueError naming file and image or camera for what is cut, contradictory, or a lens that has no equal here.
     """
     folder = _largest([file for file in files if _is_model(file)])
-    chosen = next((file for file in files if not _is_model(file)), None)
+    opened = next((file for file in files if not _is_model(file)), None)
     camera_file, image_file = _part(folder, "cameras"), _part(folder, "images")
     cameras = files_of.read_cameras(camera_file)
     listed = sorted(files_of.read_images(image_file), key=lambda image: image.name)
@@ -86,7 +89,7 @@ def read(files: list[Path]) -> Scene:
             raise ValueError(
                 f"{image_file}: image {image.name}: expected a camera of {camera_file.name}, got id {image.camera}"
             )
-    root, paths = _located(folder, chosen, image_file, listed)
+    root, paths = _located(folder, opened, image_file, listed)
     kept = [image for image in listed if image.name in paths]
     sizes = [_size(paths[image.name], image, cameras, image_file) for image in kept]
     ratios = [np.divide(size, cameras[image.camera].size)[::-1] for image, (size, _) in zip(kept, sizes, strict=True)]
@@ -125,15 +128,27 @@ def _part(folder: Path, part: str, needed: bool = True) -> Path | None:
     return None
 
 
+def _bases(folder: Path, capture: Path | None) -> list[Path]:
+    """The folder of a model and those above it, up to the capture, the first the nearest.
+
+    That is what was opened; for a model or folder of models, what holds its number, `sparse` and `colmap`.
+    """
+    above = [folder, *folder.parents]
+    top = 1 if capture is None else above.index(capture)
+    while top < len(above) - 1 and INNER.fullmatch(above[top].name):
+        top += 1
+    return above[: top + 1]
+
+
 def _located(
-    folder: Path, chosen: Path | None, image_file: Path, listed: list[files_of.Image]
+    folder: Path, opened: Path | None, image_file: Path, listed: list[files_of.Image]
 ) -> tuple[Path, dict[str, Path]]:
     """Root of the capture, and the image files that exist by name, in the chosen folder or the first with most."""
-    folder = Path(os.path.abspath(folder))
-    bases = [folder, *folder.parents][:4]
+    folder, opened = Path(os.path.abspath(folder)), None if opened is None else Path(os.path.abspath(opened))
+    chosen = opened if opened is not None and not folder.is_relative_to(opened) else None
+    bases = _bases(folder, None if chosen else opened)
     places = [(base, base / name) for name in (*IMAGE_FOLDERS, "") for base in bases]
     if chosen is not None:
-        chosen = Path(os.path.abspath(chosen))
         places = [(chosen.parent, chosen)]
     root, place, there = bases[0], bases[0], {}
     for base, candidate in places:
@@ -160,8 +175,8 @@ def _existing(place: Path, listed: list[files_of.Image]) -> dict[str, Path]:
     """Those of the images that lie in a folder, by name."""
     if not place.is_dir():
         return {}
-    paths = {image.name: Path(os.path.normpath(place / normal(image.name))) for image in listed}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    paths = {image.name: below(place, image.name) for image in listed}
+    return {name: path for name, path in paths.items() if path is not None and path.is_file()}
 
 
 def _size(

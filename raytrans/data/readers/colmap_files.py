@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from raytrans.data.guards import LARGEST_SIDE
+
 # name and number of parameters by the id that binary files hold
 MODELS = {
     0: ("SIMPLE_PINHOLE", 3),
@@ -121,7 +123,7 @@ def read_cameras(path: Path) -> dict[int, Camera]:
     for label, key, camera in _binary_cameras(path) if path.suffix == ".bin" else _text_cameras(path):
         if key in found:
             raise ValueError(f"{label}: expected every camera once, got id {key} again")
-        if min(camera.size) < 1:
+        if not 1 <= min(camera.size) <= max(camera.size) <= LARGEST_SIDE:
             raise ValueError(
                 f"{label}: expected a positive width and height, got {camera.size[1]} and {camera.size[0]}"
             )
@@ -295,12 +297,16 @@ def _binary_points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _text_points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = []
+    rows, ids = [], []
     for number, fields in _lines(path):
         if len(fields) < 8:
             raise ValueError(
                 f"{path}: line {number}: expected id, x, y, z, r, g, b and error, got {len(fields)} fields"
             )
-        rows.append([_number(field, float, f"{path}: line {number}") for field in fields[:7]])
-    table = np.array(rows, dtype=np.float64).reshape(-1, 7)
-    return table[:, 0].astype(np.int64), table[:, 1:4], table[:, 4:7].astype(np.uint8)
+        label = f"{path}: line {number}"
+        ids.append(_number(fields[0], int, label))
+        rows.append([_number(field, float, label) for field in fields[1:7]])
+        if not (0 <= ids[-1] < 1 << 63 and all(0 <= color < 256 for color in rows[-1][3:])):
+            raise ValueError(f"{label}: expected an id of at least 0 and colours from 0 to 255, got others")
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return np.array(ids, dtype=np.int64), table[:, :3], table[:, 3:].astype(np.uint8)

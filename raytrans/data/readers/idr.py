@@ -5,19 +5,23 @@ the object, to the world. Both programs render the pixel in column 0 and row 0 t
 Everything stays in the units of the world. Source: the loaders of IDR and NeuS, `load_K_Rt_from_P` and `gen_rays_at`.
 """
 
+import io
 import re
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from raytrans.data.images import NUMPY_ERRORS, numpy_reason
+from raytrans.data.guards import decoding
+from raytrans.data.images import npy_array
 from raytrans.data.readers.shots import PIXEL_CENTER, Shot, files_in, finite, first_files, pinhole_of, scene_of, sized
 from raytrans.data.scene import Frame, Scene
 
 NAMES = ("cameras_sphere.npz", "cameras.npz")
 IMAGES, MASKS = ("image", "images", "rgb"), ("mask", "masks")
+NAMED = re.compile(r"((?:world|scale)_mat_\d{1,9})(?:\.npy)?", re.ASCII)
+LARGEST = 4096  # bytes of a matrix and its head
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes
 NO_SKEW = 0.05  # pixels a focal length off the axis: what matrices stated with six digits leave of none
 
 
@@ -36,7 +40,7 @@ def read(files: list[Path]) -> Scene:
     """
     path = files[0]
     matrices = _matrices(path)
-    count = 1 + max((int(key[10:]) for key in matrices if re.fullmatch(r"world_mat_\d+", key)), default=-1)
+    count = 1 + max((int(key[10:]) for key in matrices if key.startswith("world")), default=-1)
     if count == 0:
         raise ValueError(
             f"{path}: expected matrices world_mat_0, world_mat_1, ..., got {', '.join(sorted(matrices)[:5])}"
@@ -48,11 +52,13 @@ def read(files: list[Path]) -> Scene:
 
 
 def _matrices(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if re.match(r"(world|scale)_mat_\d", key)}
-    except (*NUMPY_ERRORS, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read as an .npz archive of numbers ({numpy_reason(error)})") from None
+    """The matrices of an archive by name, none of them larger than matrices are."""
+    with decoding(path, "cannot be read as an .npz archive of numbers"), zipfile.ZipFile(path) as archive:
+        members = [(match[1], info) for info in archive.infolist() if (match := NAMED.fullmatch(info.filename))]
+        for key, info in members:
+            if info.file_size > LARGEST or info.compress_type not in PACKED:
+                raise ValueError(f"{key}: expected a matrix of numbers, got {info.file_size} bytes")
+        return {key: npy_array(io.BytesIO(archive.read(info)), info.file_size) for key, info in members}
 
 
 def _one_each(path: Path, folders: tuple[str, ...], count: int) -> list[Path]:

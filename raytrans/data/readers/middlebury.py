@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raytrans.data.guards import below
 from raytrans.data.readers.shots import (
     Shot,
     inverse,
@@ -49,14 +50,15 @@ def read(files: list[Path]) -> Scene:
         )
     if len(lines) - 1 != count:
         raise ValueError(f"{path}: expected {count} lines, one for each image, got {len(lines) - 1}")
-    missing = [words[0] for words in lines[1:] if not (path.parent / words[0]).is_file()]
-    tell_left_out(path, missing, count, "their images do not exist")
+    images = {words[0]: below(path.parent, words[0]) for words in lines[1:]}
+    missing = [words[0] for words in lines[1:] if images[words[0]] is None or not images[words[0]].is_file()]
+    tell_left_out(path, missing, count, "their images do not exist beside the file")
     gone = set(missing)
-    return scene_of([_shot(path, words) for words in lines[1:] if words[0] not in gone], path.parent)
+    return scene_of([_shot(path, words, images[words[0]]) for words in lines[1:] if words[0] not in gone], path.parent)
 
 
-def _shot(path: Path, words: list[str]) -> Shot:
-    label, image = f"{path}: {words[0]}", path.parent / words[0]
+def _shot(path: Path, words: list[str], image: Path) -> Shot:
+    label = f"{path}: {words[0]}"
     values = numbers_of(words[1:], NUMBERS, label)
     intrinsics = pinhole_of(values[:9].reshape(3, 3), f"{label}: K")
     extrinsics = np.concatenate([values[9:18].reshape(3, 3), values[18:, None]], 1)

@@ -5,17 +5,18 @@ docs.nerf.studio/quickstart/data_conventions, `load_nerf` of instant-ngp, the lo
 """
 
 import difflib
-import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from raytrans.data.guards import LARGEST_SIDE, read_json
 from raytrans.data.images import WHITE
 from raytrans.data.ply import read_ply
 from raytrans.data.points import SparsePoints
@@ -36,6 +37,7 @@ FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE
 LENSES = {"FULL_OPENCV": "rational", **dict.fromkeys(FISHEYE, "fisheye")}  # all others: opencv
 MILLIMETRE = 1e-3  # nerfstudio's unit of stored depth
 NAMED_BACKGROUNDS = {"white": WHITE, "black": (0.0, 0.0, 0.0)}
+UNTRUSTED = ", outside of the scene: `trusted` or RAYTRANS_TRUSTED has to name the folder of such files"
 UNSUPPORTED = ("equirectangular", "latlong", "ftheta_p0")
 
 log = logging.getLogger(__name__)
@@ -50,18 +52,19 @@ def found_in(path: Path) -> list[Path]:
     return [path / name for name in SPLIT_FILES.values() if (path / name).is_file()]
 
 
-def read(files: list[Path]) -> Scene:
+def read(files: list[Path], trusted: Iterable[str | Path] = ()) -> Scene:
     """Scene of one `transforms.json`, or of the split files of one folder (train, then val, then test).
 
     Listed images that do not exist are left out, with a warning; views keep the order of the files.
-    File paths are absolute or relative to the folder of the json; see `ListedFiles` for those of another machine.
+    File paths are absolute or relative to the folder of the json, and lead to files below it or a `trusted` folder; see
+    `ListedFiles` for others.
     Poses, depth and the points of `ply_file_path` are in the frame of the original reconstruction, see `Original`.
     Transparent pixels are put on white, or on the `background` that the file names.
     `depth_file_path` is `depth_unit_scale_factor` (0.001 unless the file or frame states it, as in nerfstudio, also for
     .npy) times the stored value; `depth_path` is instant-ngp's, with `integer_depth_scale`.
     Raises ValueError naming the file and frame for whatever is missing, not finite, or contradictory.
     """
-    parts = [_Transforms.load(file) for file in files]
+    parts = [_Transforms.load(file, trusted) for file in files]
     shots = [shot for part in parts for shot in part.shots()]
     splits: dict[str, list[int]] = {}
     for index, shot in enumerate(shots):
@@ -69,8 +72,9 @@ def read(files: list[Path]) -> Scene:
             splits.setdefault(name, []).append(index)
     if not shots:
         listed = sum(len(part.meta["frames"]) for part in parts)
-        first = parts[0].files.place(str(parts[0].meta["frames"][0].get("file_path", "?")))
-        raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first")
+        name = str(parts[0].meta["frames"][0].get("file_path", "?"))
+        first, out = parts[0].files.place(name), UNTRUSTED if parts[0].files.leads_out(name) else ""
+        raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first{out}")
     folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
     points = next((part.points for part in parts if part.cloud is not None), None)
     return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder, points)
@@ -125,11 +129,11 @@ def _bound(shots: list[_Shot], which: int) -> np.ndarray | None:
 class _Transforms:
     """One json file: shared values, per-frame values that win over them, and paths relative to its folder."""
 
-    def __init__(self, path: Path, meta: dict):
+    def __init__(self, path: Path, meta: dict, trusted: Iterable[str | Path] = ()):
         self.path, self.meta = path, meta
         self.folder = Path(os.path.abspath(path)).parent
         names = (frame.get("file_path") for frame in meta["frames"])
-        self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)))
+        self.files = ListedFiles(self.folder, (name for name in names if isinstance(name, str)), trusted)
         named = {split: self._names(f"{split}_filenames") for split in SPLIT_FILES}
         self.named_splits = {split: names for split, names in named.items() if names}
         applied = meta["applied_transform"] if "applied_transform" in meta else assumed_transform(path)
@@ -143,17 +147,12 @@ class _Transforms:
         return points if self.original is None else self.original.sparse(points)
 
     @classmethod
-    def load(cls, path: Path) -> "_Transforms":
-        try:
-            meta = json.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from None
+    def load(cls, path: Path, trusted: Iterable[str | Path] = ()) -> "_Transforms":
+        meta = read_json(path)
         frames = meta.get("frames") if isinstance(meta, dict) else None
         if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
             raise ValueError(f"{path}: expected a non-empty list `frames` of objects, got {str(frames)[:60]}")
-        return cls(path, meta)
+        return cls(path, meta, trusted)
 
     def _names(self, key: str) -> set[str]:
         """File names of a split; a name that no frame has is only warned of, as its frame may be gone."""
@@ -175,10 +174,10 @@ class _Transforms:
         found = [self.shot(i) for i in range(len(self.meta["frames"]))]
         kept = [shot for shot in found if shot is not None]
         if kept and len(kept) < len(found):
-            missing = next(i for i, shot in enumerate(found) if shot is None)
+            name = self.meta["frames"][next(i for i, shot in enumerate(found) if shot is None)]["file_path"]
             log.warning(
-                "%s: %d of %d listed images do not exist and are left out (first: %s)",
-                self.path, len(found) - len(kept), len(found), self.meta["frames"][missing]["file_path"],
+                "%s: %d of %d listed images do not exist and are left out (first: %s%s)", self.path,
+                len(found) - len(kept), len(found), name, UNTRUSTED if self.files.leads_out(name) else "",
             )  # fmt: skip
         return kept
 
@@ -196,7 +195,7 @@ class _Transforms:
 
     def shot(self, index: int, need_image: bool = True) -> _Shot | None:
         frame, label = self.meta["frames"][index], self.label(index)
-        values = _Values({**self.meta, **frame}, label)
+        values = _Values(ChainMap(frame, self.meta), label)  # as merging would copy all for each of many frames
         name = frame.get("file_path")
         if need_image and not isinstance(name, str):
             raise ValueError(f"{label}: expected a string file_path, got {name!r}")
@@ -245,7 +244,8 @@ class _Transforms:
             raise ValueError(f"{label}: expected the name of a {kind} file, got {text!r}")
         path = _found(self.files.extra, text, label) if text else None
         if text and path is None:
-            log.warning("%s: its %s file %s does not exist: left out", label, kind, text)
+            out = UNTRUSTED if self.files.leads_out(text) else ""
+            log.warning("%s: its %s file %s does not exist%s: left out", label, kind, text, out)
         return path
 
 
@@ -259,7 +259,7 @@ def _found(find: Callable[[str], Path | None], name: str, label: str) -> Path | 
 class _Values:
     """The values of one frame, shared ones included, read with errors that name the frame."""
 
-    def __init__(self, values: dict, label: str):
+    def __init__(self, values: Mapping, label: str):
         self.values, self.label = values, label
         self.get = values.get
 
@@ -275,7 +275,7 @@ class _Values:
         """Stated (height, width)."""
         numbers = [self.number("h"), self.number("w")]
         for key, number in zip("hw", numbers, strict=True):
-            if number is not None and (number < 1 or number != int(number)):
+            if number is not None and not (1 <= number <= LARGEST_SIDE and number == int(number)):
                 raise ValueError(f"{self.label}: expected a whole positive {key}, got {number}")
         height, width = (None if number is None else int(number) for number in numbers)
         return height, width

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raytrans.data.guards import below
 from raytrans.data.readers.rgbd import INTRINSICS
 from raytrans.data.readers.shots import (
     PIXEL_CENTER,
@@ -56,11 +57,18 @@ def read(files: list[Path]) -> Scene:
     times, lines = _poses(poses_path)
     k, lens = _camera(root)
     nearest = [_nearest(times, time) for time, _, _ in views]
-    lost = [str(image) for (_, image, _), at in zip(views, nearest, strict=True) if at is None or not image.is_file()]
-    tell_left_out(root, lost, len(views), f"they do not exist, or {POSES} has no pose within {APART} s")
-    gone = set(lost)
-    pairs = [(view, at) for view, at in zip(views, nearest, strict=True) if str(view[1]) not in gone]
-    return scene_of([_shot(image, depth, lines[at], k, poses_path) for (_, image, depth), at in pairs], root, lens)
+    places = [_file(root, name) for _, name, _ in views]
+    found = list(zip(views, places, nearest, strict=True))
+    lost = [str(root / name) for (_, name, _), place, at in found if at is None or place is None]
+    tell_left_out(root, lost, len(views), f"they do not exist there, or {POSES} has no pose within {APART} s")
+    kept = [(place, _file(root, depth), at) for (_, _, depth), place, at in found if not (at is None or place is None)]
+    return scene_of([_shot(place, depth, lines[at], k, poses_path) for place, depth, at in kept], root, lens)
+
+
+def _file(root: Path, name: str | None) -> Path | None:
+    """The file of a name that exists below the folder, else None."""
+    path = None if name is None else below(root, name)
+    return path if path is not None and path.is_file() else None
 
 
 def _lines(path: Path, least: int) -> list[list[str]]:
@@ -76,27 +84,26 @@ def _lines(path: Path, least: int) -> list[list[str]]:
     return lines
 
 
-def _listed(root: Path) -> list[tuple[float, Path, Path | None]]:
+def _listed(root: Path) -> list[tuple[float, str, str | None]]:
     """(time, image, depth or None) of `rgb.txt`, with the depth of `depth.txt` nearest in time."""
-    colors = [(float(words[0]), root / words[1]) for words in _lines(root / COLORS, 2)]
+    colors = [(float(words[0]), words[1]) for words in _lines(root / COLORS, 2)]
     depths = _lines(root / DEPTHS, 2) if (root / DEPTHS).is_file() else []
     depths.sort(key=lambda words: float(words[0]))
     times = np.array([float(words[0]) for words in depths])
     found = [_nearest(times, time) for time, _ in colors]
     return [
-        (time, image, None if at is None else root / depths[at][1])
-        for (time, image), at in zip(colors, found, strict=True)
+        (time, image, None if at is None else depths[at][1]) for (time, image), at in zip(colors, found, strict=True)
     ]
 
 
-def _associated(path: Path) -> list[tuple[float, Path, Path | None]]:
+def _associated(path: Path) -> list[tuple[float, str, str | None]]:
     """(time, image, depth) of pairs in either order: the depth is what lies in a folder `depth`."""
     views = []
     for words in _lines(path, 4):
         (time, image), (other_time, depth) = words[:2], words[2:4]
         if image.startswith("depth") or "/depth" in image:
             time, image, depth = other_time, depth, image
-        views.append((float(numbers_of([time], 1, f"{path}: timestamp")[0]), path.parent / image, path.parent / depth))
+        views.append((float(numbers_of([time], 1, f"{path}: timestamp")[0]), image, depth))
     return views
 
 
@@ -143,6 +150,5 @@ def _camera(root: Path) -> tuple[np.ndarray, tuple[float, ...] | None]:
 
 def _shot(image: Path, depth: Path | None, words: list[str], k: np.ndarray, poses: Path) -> Shot:
     size, upright = sized(image)
-    there = depth if depth is not None and depth.is_file() else None
-    frame = Frame(image, upright=upright, depth=there, depth_scale=1 / STEPS)
+    frame = Frame(image, upright=upright, depth=depth, depth_scale=1 / STEPS)
     return Shot(frame, size, k + PIXEL_CENTER, _pose(words, poses))

@@ -1,6 +1,5 @@
 """Camera paths that nerfstudio's viewer exports: `camera_path.json`, undone by its `dataparser_transforms.json`."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from raytrans.data.guards import LARGEST_SIDE, read_json
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import from_opengl
 from raytrans.geometry.rigid import inverse_rigid, project_to_rotation, rigid
@@ -26,8 +26,8 @@ class ViewerPath:
 def is_camera_path(path: Path) -> bool:
     """Whether a JSON file holds a camera path of the viewer; False for what cannot be read."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(Path(path))
+    except ValueError:
         return False
     return isinstance(content, dict) and "camera_path" in content
 
@@ -52,6 +52,8 @@ def read_camera_path(path: Path, transforms: Path | None = None) -> ViewerPath:
     if kind != "perspective":
         raise ValueError(f"{path}: camera_type: expected perspective, got {kind}")
     height, width = (_number(content.get(key), f"{path}: {key}") for key in ("render_height", "render_width"))
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"{path}: expected at most {LARGEST_SIDE} pixels a side, got {width:g} x {height:g}")
     shots = content.get("camera_path")
     if not isinstance(shots, list) or not shots or not all(isinstance(shot, dict) for shot in shots):
         raise ValueError(f"{path}: camera_path: expected a non-empty list of objects, got {str(shots)[:60]}")
@@ -77,12 +79,7 @@ def _undone(pose, transforms: Path):
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected an object, got {type(content).__name__}")
     return content

@@ -7,17 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data.readers import captures
+
 
 @pytest.fixture
 def picture():
     """Writes a small image of (width, height), its folder included."""
 
-    def write(path, size=(40, 30), color=(51, 102, 153)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, color).save(path)
-        return path
-
-    return write
+    return captures.picture
 
 
 @pytest.fixture
