@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/setup
 demo: $(INSTALLED) ## render a shipped scene into out/demo and measure the contracts
 	$(PYTHON_IN_VENV) tools/demo.py --out out/demo
 
-test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to pytest
-	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+test: $(INSTALLED) ## run the tests, a process of one thread for each core; ARGS="-m slow" or a path goes to pytest
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest --numprocesses $(OMP_NUM_THREADS) --dist worksteal $(ARGS)
 
 browser: ## install Chromium for the tests of the viewer, as root on Debian or Ubuntu
 	@.ci/browser
