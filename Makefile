@@ -23,14 +23,15 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/setup
 demo: $(INSTALLED) ## render a shipped scene into out/demo and measure the contracts
 	$(PYTHON_IN_VENV) tools/demo.py --out out/demo
 
-test: $(INSTALLED) ## run the tests; ARGS="-m slow" or a path is handed on to pytest
-	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+test: $(INSTALLED) ## run the tests, a process of one thread for each core; ARGS="-m slow" or a path goes to pytest
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest --numprocesses $(OMP_NUM_THREADS) --dist worksteal $(ARGS)
 
 browser: ## install Chromium for the tests of the viewer, as root on Debian or Ubuntu
 	@.ci/browser
 
-torture: $(INSTALLED) ## kill 200 trainings at random moments and see each recover
-	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py -m "slow or not slow" $(ARGS)
+torture: $(INSTALLED) ## kill 200 trainings at random moments; try 1,000 degenerate rigs, with tables
+	$(PYTHON_IN_VENV) -m pytest tests/training/test_crash.py tests/training/test_degenerate.py \
+		tests/training/test_repeats.py tests/geometry/test_degenerate.py -m "slow or not slow" $(ARGS)
 
 view-load: $(INSTALLED) browser ## let twenty browsers come to the viewer and leave, 200 times, and watch its memory
 	$(PYTHON_IN_VENV) -m pytest tests/viewer/test_load.py -m "slow or not slow" $(ARGS)

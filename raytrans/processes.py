@@ -192,7 +192,9 @@ def _launched_fabric(device: str) -> Any:
         from lightning_fabric.strategies import DDPStrategy
     except ImportError as error:
         needs = f"torchrun started {launched()} processes, which need lightning-fabric"
-        raise ValueError(f"{needs}: pip install 'raytrans[processes]' ({error})") from None
+        raise ValueError(
+            f"{needs} ({error}); in the clone, `pip install --editable '.[processes]'` installs it"
+        ) from None
     # objects go over gloo in any case: over nccl they would pass through the memory of the GPUs
     strategy = DDPStrategy(process_group_backend="cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     fabric = Fabric(

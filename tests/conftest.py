@@ -1,17 +1,20 @@
 """What every test shares: fixed seeds, reproducible hypothesis, a tiny training, real captures by name, processes."""
 
+import inspect
 import json
 import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial, wraps
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,42 @@ from hypothesis import settings
 
 settings.register_profile("raytrans", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("raytrans")
+
+CHECKED = 3  # calls of a function, of arguments of the same types and shapes, that are checked in one test
+_calls: Counter = Counter()
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def _kind(value: object) -> object:
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else type(value)
+
+
+def _jaxtyped_at_first(function=None, *, typechecker) -> Callable:
+    """The decorator that the hook on imports sets, for the first calls in a test: thousands are alike.
+
+    Functions within functions are known by their code: each call of the outer one makes them anew.
+    """
+    if function is None:
+        return partial(_jaxtyped_at_first, typechecker=typechecker)
+    if not inspect.isfunction(function):
+        return _jaxtyped(function, typechecker=typechecker)
+    code, checked = function.__code__, []
+
+    @wraps(function)
+    def call(*arguments, **named):
+        __tracebackhide__ = True
+        kind = (code, *named, *map(_kind, arguments), *map(_kind, named.values()))
+        _calls[kind] += 1
+        if _calls[kind] > CHECKED:
+            return function(*arguments, **named)
+        if not checked:
+            checked.append(_jaxtyped(function, typechecker=typechecker))
+        return checked[0](*arguments, **named)
+
+    return call
+
+
+jaxtyping.jaxtyped = _jaxtyped_at_first  # before raytrans is imported
 
 TINY = """
 size = "tiny"
@@ -90,6 +129,7 @@ def read_html():
 def _same_start_for_every_test():
     """Seeds every generator and puts torch's defaults back, so that no test depends on those before it."""
     dtype, grad, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+    _calls.clear()
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

@@ -29,24 +29,24 @@ STEPS = 20
 CONFIG = {
     "size": "tiny",
     "data": {
-        "folders": ["two scenes"],
+        "folders": ["three scenes"],
         "folder_share": 1.0,
         "sources": [2, 3],
-        "rays": 16,
+        "rays": 8,
         "batch": 2,
         "reuse": 1,
         "workers": 0,
     },
-    "optim": {"steps": STEPS, "warmup": 1, "learning_rate": 0.003, "clip": 0.1},
+    "optim": {"steps": STEPS, "warmup": 1, "learning_rate": 0.003, "clip": 0.03},
     "log": {"checkpoint_every": 4},
 }
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[SceneData]:
-    """Two scenes of small views, one of them without depth, so that a batch may have all terms of the loss or few."""
-    drawn = [generated_scene(5, "easy", (16, 16), 4), generated_scene(6, "full", (16, 16), 5)]
-    depths = [[sky_is_infinite(depth) for depth in drawn[0].depth], None]
+    """Three scenes of small views, one of them with depth, so that a batch may have all terms of the loss or few."""
+    drawn = [generated_scene(5 + i, "easy", (12, 12), 4 + i) for i in range(3)]
+    depths = [[sky_is_infinite(depth) for depth in drawn[0].depth], None, None]
     return [SceneData(list(d.images), d.cameras, depth) for d, depth in zip(drawn, depths, strict=True)]
 
 
@@ -56,7 +56,7 @@ def trained(crew: Processes, out: Path, scenes: list[SceneData], stop_at: int | 
     lines, end = {}, "done"
 
     def report(step: int, values: dict[str, float]) -> None:
-        lines[step] = values
+        lines[step] = {name: value for name, value in values.items() if name != "waited"}
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -108,7 +108,7 @@ def test_one_and_two_processes_have_the_same_losses_and_weights(ran, tmp_path, s
     named = [set(values) for values in whole["lines"].values()]
     assert any("sweep" in names for names in named) and any("sweep" not in names for names in named)
     losses = [values["total"] for values in whole["lines"].values()]
-    assert len(set(losses)) == STEPS and any(values["gradient"] > 0.1 for values in whole["lines"].values())
+    assert len(set(losses)) == STEPS and any(values["gradient"] > 0.03 for values in whole["lines"].values())
 
 
 def same_draws(model, samples, config):
@@ -201,7 +201,7 @@ def two(monkeypatch):
 
 def test_without_lightning_fabric_the_extra_is_named(two, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(ValueError, match=r"started 2 processes.*pip install 'raytrans\[processes\]'"), joined("cpu"):
+    with pytest.raises(ValueError, match=r"2 processes.*pip install --editable '.\[processes\]'"), joined("cpu"):
         pass
 
 

@@ -128,6 +128,10 @@ class Cameras:
             joined[name] = None if any(part is None for part in parts) else torch.stack(parts)
         return cameras[0]._replaced(**joined)
 
+    def detach(self) -> "Cameras":
+        """The same cameras, without the graph that their numbers may come from."""
+        return self._replaced(**{name: v.detach() for name, v in self.__dict__.items() if v is not None})
+
     def moved(self, rotation: Any, translation: Any, scale: Any = 1.0) -> "Cameras":
         """Act by x -> scale R x + t: poses (R R_c, scale R c + t), near and far times scale, images unchanged.
 

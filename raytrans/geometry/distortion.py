@@ -100,6 +100,10 @@ class Distortion:
             self.limit.to(dtype=dtype or self.limit.dtype, device=device or self.limit.device),
         )
 
+    def detach(self) -> "Distortion":
+        """The same lens, without the graph that its coefficients may come from."""
+        return self._with(self.coefficients.detach(), self.limit.detach())
+
     def expand(self, *batch: int) -> "Distortion":
         """Broadcast the coefficients to a batch shape."""
         return self._with(self.coefficients.expand(*batch, self.coefficients.shape[-1]), self.limit.expand(batch))

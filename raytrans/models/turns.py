@@ -44,8 +44,12 @@ class TurnConv(nn.Module):
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Tensor:
         turned = [torch.rot90(self.weight, r, (-2, -1)).roll(r, 2) for r in range(TURNS)]
-        weight = torch.stack(turned, 1).flatten(2, 3).flatten(0, 1)
-        return F.conv2d(features, weight, self.bias.repeat_interleave(TURNS), self.stride, self.padding)
+        weight, bias = torch.stack(turned, 1).flatten(2, 3).flatten(0, 1), self.bias.repeat_interleave(TURNS)
+        if weight.shape[-1] > 1:
+            return F.conv2d(features, weight, bias, self.stride, self.padding)
+        # MKL-DNN's 1x1 convolution sums in an order that depends on the number of threads; a product does not
+        mixing = weight[..., 0, 0].expand(len(features), -1, -1)
+        return torch.baddbmm(bias[:, None], mixing, features.flatten(2)).unflatten(2, features.shape[2:])
 
 
 class TurnNorm(nn.Module):

@@ -17,7 +17,7 @@ from raytrans.rendering.compositing import Rendering, composite, weights_from_al
 from raytrans.rendering.exposure import balanced
 from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
-from raytrans.rendering.sampling import inverse_edges, near_inverse, resample, uniform_samples
+from raytrans.rendering.sampling import EXTREME, inverse_edges, near_inverse, resample, uniform_samples
 from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, own_units, read_volume, relative_rays
 from raytrans.shapes import Float
 
@@ -117,7 +117,7 @@ class Renderer(nn.Module):
             near = encoded.cameras.near
             own = torch.ones((), dtype=torch.float64) if near is None else near.double().mean()
         center = encoded.cameras.centers.mean(0)
-        relative = RelativeCameras.of(encoded.cameras, center, own, self.dtype, self.device)
+        relative = RelativeCameras.of(encoded.cameras, center, own.detach(), self.dtype, self.device)
         placed = self.sweep(replace(encoded, relative=relative, one_place=unit is None), generator=generator)
         return balanced(placed) if self.config.exposure else placed
 
@@ -217,8 +217,11 @@ class Renderer(nn.Module):
     def target_rays(
         self, views: EncodedViews, rays: Rays, near: Tensor | None = None, far: Tensor | None = None
     ) -> TargetRays:
-        """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it."""
-        origin, frame = relative_rays(rays, views.relative)
+        """Recentre flat `Rays` (R,) and find their range; bounds (R,) in the user's distances only tighten it.
+
+        The rays are constants: they get no gradients.
+        """
+        origin, frame = relative_rays(rays.map(Tensor.detach), views.relative)
         unit = views.relative.unit.to(origin).expand(len(origin))
         near, far = (None if bound is None else bound.to(origin) for bound in (near, far))
         if views.one_place:
@@ -227,9 +230,9 @@ class Renderer(nn.Module):
         last = torch.zeros_like(first)
         # without a unit a bound says nothing
         if near is not None:
-            first = torch.minimum(first, (unit / near).nan_to_num(torch.inf).to(first))
+            first = torch.minimum(first, (unit / near).nan_to_num(EXTREME).clamp_min(1 / EXTREME).to(first))
         if far is not None:
-            last = (unit / far).nan_to_num(0.0).to(first)
+            last = (unit / far).nan_to_num(0.0).clamp_max(EXTREME).to(first)
             # a ray that is first seen beyond `far` keeps a short range before it
             first = torch.maximum(first, 1.05 * last)
         return TargetRays(origin, frame, first, last, unit)

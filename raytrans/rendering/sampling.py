@@ -16,6 +16,7 @@ from raytrans.shapes import Float
 
 NEAREST, FARTHEST, STEPS = 0.4, 60.0, 20
 FLOOR = 0.01
+EXTREME = 1e15  # inverse distances stay within this and its inverse: their squares are numbers in float32
 
 
 def near_inverse(cameras: RelativeCameras, origin: Float[Tensor, "r 3"], direction: Float[Tensor, "r 3"]) -> Tensor:

@@ -18,7 +18,7 @@ from raytrans.models.encoder import Encoder, FeatureMaps
 from raytrans.models.gather import RelativeCameras, Samples, project, read, read_planes, sample_turn
 from raytrans.models.reading import PlaneVolume, read_map
 from raytrans.models.volume import VolumeRegularizer
-from raytrans.rendering.sampling import inverse_edges, near_inverse, plane_position
+from raytrans.rendering.sampling import EXTREME, inverse_edges, near_inverse, plane_position
 from raytrans.shapes import Float
 
 COINCIDENT = 1e-9
@@ -69,7 +69,7 @@ def encode(
 ) -> EncodedViews:
     """Feature maps of every view; views of equal size go through the encoder together.
 
-    The colours that are kept are averaged down by `color_stride`.
+    The colours that are kept are averaged down by `color_stride`. The cameras are constants: they get no gradients.
     """
     colors = [image.to(dtype=dtype, device=device).permute(2, 0, 1) for image in views.images]
     maps: list[FeatureMaps | None] = [None] * len(colors)
@@ -84,9 +84,8 @@ def encode(
                 maps[i] = FeatureMaps(fine[k], match[k], out.context[k])
     if color_stride > 1:
         colors = [_averaged(color, color_stride) for color in colors]
-    return EncodedViews(
-        views.cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps]
-    )
+    cameras = views.cameras.detach()
+    return EncodedViews(cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps])
 
 
 def _averaged(image: Float[Tensor, "c h w"], stride: int) -> Tensor:
@@ -226,7 +225,9 @@ def plane_samples(views: EncodedViews, i: int, planes: int) -> tuple[Tensor, Ten
     near = near_inverse(views.relative, origin, frame[..., 2])
     bound = views.cameras[i].near
     if bound is not None:
-        near = torch.minimum(near, cosine.to(near) * (views.relative.unit / bound).to(near))
+        # a bound of z-depth says nothing of rays that leave backwards through a wide lens
+        most = torch.where(cosine > 0, cosine * (views.relative.unit / bound).to(cosine), torch.inf)
+        near = torch.minimum(near, most.clamp_min(1 / EXTREME).to(near))
     return origin, frame, near, inverse_edges(near, torch.zeros_like(near), planes - 1)
 
 

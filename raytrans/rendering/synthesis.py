@@ -140,9 +140,9 @@ def trace(
     """`render_rays` with gradients, for training: all rays (*batch) at once, the views as they come.
 
     Colours, opacity, `distance_mean` and `spread` are differentiable in the weights of the model and the colours of the
-    views, not in cameras or rays; the places of samples are constants. `jitter`, uniform in [0, 1), draws the
-    `model.config.fine` samples of a ray at random within their strata. Where many rays share the views, give the views
-    as `model.place(model.encode(views), source_unit(views.cameras))`.
+    views, not in cameras or rays, which get no gradients: the places of samples are constants. `jitter`, uniform in
+    [0, 1), draws the `model.config.fine` samples of a ray at random within their strata. Where many rays share the
+    views, give the views as `model.place(model.encode(views), source_unit(views.cameras))`.
     """
     if not isinstance(rays, Rays):
         raise ValueError(f"rays: expected Rays, got {type(rays).__name__}")
@@ -274,6 +274,7 @@ def in_user_units(out: Rendering, unit: Float[Tensor, " r"]) -> Rendering:
     unit = unit.to(out.distance)
     opacity = torch.where(unit.isnan(), 0.0, out.opacity)
     empty = opacity < EMPTY
+    unit = torch.where(empty, 1.0, unit)  # a factor of NaN would make the gradients of all rays NaN
 
     def length(value: Tensor) -> Tensor:
         return torch.where(empty, torch.nan, value * unit)

@@ -15,6 +15,7 @@ QUANTITIES = {
     "held-out/psnr": "held-out PSNR, dB",
     "held-out/depth": "held-out depth error, relative",
     "check/psnr": "PSNR of check views, dB",
+    "waiting": "share of time waiting for data",
 }
 POINTS = 60  # of a curve; more are averaged
 

@@ -20,6 +20,7 @@ from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.sources import source_unit
 from raytrans.rendering.synthesis import arranged, render_rays
 from raytrans.training.config import FinetuneConfig, OptimConfig
+from raytrans.training.gradients import clip_gradients
 from raytrans.training.loop import decay, ray_losses, weighted
 from raytrans.training.metrics import psnr
 from raytrans.training.samples import Sample, SceneData, seen_through
@@ -169,7 +170,7 @@ def _step(model: Renderer, material: Material, optimizer: torch.optim.Optimizer,
     if not bool(torch.isfinite(total)):
         return math.nan
     total.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), material.config.clip)
+    norm = clip_gradients(model.parameters(), material.config.clip)
     if not bool(torch.isfinite(norm)):
         return math.nan
     optimizer.step()

@@ -25,6 +25,7 @@ from raytrans.training.claim import claimed
 from raytrans.training.config import DataConfig, OptimConfig, TrainConfig
 from raytrans.training.exchange import exchange
 from raytrans.training.feed import Carried, Feed
+from raytrans.training.gradients import clip_gradients
 from raytrans.training.hub import WEIGHTS, weights_file
 from raytrans.training.interrupts import collected, postponed
 from raytrans.training.losses import sweep_loss, total_loss
@@ -178,7 +179,7 @@ def _train(
             terms, (interrupted, late) = exchange(processes, list(model.parameters()), terms, flags)
             if not bool(torch.isfinite(terms["total"])):
                 raise FloatingPointError(_not_finite("loss", step, config.seed, saved))
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
+            norm = clip_gradients(model.parameters(), optim.clip)
             if not bool(torch.isfinite(norm)):
                 raise FloatingPointError(_not_finite("gradient", step, config.seed, saved))
             with postponed():

@@ -1,6 +1,6 @@
 """From coarse to fine: the sizes in which a picture is rendered, and the rows that are rendered at a time."""
 
-COARSEST, LARGEST_FIRST = 32, 96  # long side of the first picture, in pixels
+COARSEST, LARGEST_FIRST, STEP = 32, 96, 16  # long side of the first picture, in pixels, and what it is a multiple of
 FIRST_SECONDS, PIECE_SECONDS = 0.4, 0.25  # a first picture, and rows after which a camera that moves is noticed, take
 FIRST_GUESS = 2500.0  # rays per second, before any was measured
 MEMORY = 0.5  # share of what was measured before in the estimate
@@ -20,7 +20,7 @@ class Pace:
     def first_side(self, aspect: float) -> int:
         """Long side of a picture that comes at once; `aspect` is the short side over the long one."""
         side = int((self.rate * FIRST_SECONDS / max(aspect, 1e-3)) ** 0.5)
-        return min(LARGEST_FIRST, max(COARSEST, side))
+        return min(LARGEST_FIRST, max(COARSEST, side // STEP * STEP))
 
     def piece(self) -> int:
         """Rays of a piece of work."""
@@ -36,7 +36,9 @@ def sides(first: int, last: int) -> list[int]:
 
 
 def bands(height: int, width: int, rays: int) -> list[tuple[int, int]]:
-    """Rows of an image from top to bottom in bands (first, last + 1) of about so many rays, of at least one row."""
-    count = max(1, min(height, round(height * width / max(rays, 1))))
-    edges = [round(i * height / count) for i in range(count + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    """Rows of an image from top to bottom in bands (first, last + 1) of at most so many rays, and at least one row.
+
+    Their heights are powers of two but for the last: torch keeps what it prepared for every number of rays it ever met.
+    """
+    rows = 2 ** (max(1, rays // width).bit_length() - 1)
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]

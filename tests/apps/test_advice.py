@@ -18,9 +18,6 @@ from raytrans.equivariance import models
 from raytrans.export.files import write_png, write_transforms
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import look_at
-from raytrans.models.config import model_config
-from raytrans.rendering.renderer import Renderer
-from raytrans.training.checkpoint import save_model
 
 COUNT = 9
 ROOT = Path(render.__file__).parents[2]
@@ -40,14 +37,6 @@ def outward(count: int) -> Cameras:
     place = np.stack([np.cos(angle), np.sin(angle), np.zeros(count)], -1)
     pose = look_at(place, 2 * place, (0.0, 0, 1))
     return Cameras([[12.0, 0, 6], [0, 12.0, 5], [0, 0, 1]], pose, size=(10, 12))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    torch.manual_seed(0)
-    save_model(file, Renderer(model_config("tiny")))
-    return file
 
 
 @pytest.fixture(scope="module")

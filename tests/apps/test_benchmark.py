@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from raytrans.apps import benchmark, cli, demo
 from raytrans.apps.benchmarks import quality, speed
@@ -16,18 +15,8 @@ from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.data.views import Views
 from raytrans.equivariance import models
-from raytrans.models.config import model_config
-from raytrans.rendering.renderer import Renderer
 from raytrans.rendering.synthesis import render
-from raytrans.training.checkpoint import load, save_model
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    torch.manual_seed(0)
-    save_model(file, Renderer(model_config("tiny")))
-    return file
+from raytrans.training.checkpoint import load
 
 
 def leaves(value: object) -> list:

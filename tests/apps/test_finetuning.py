@@ -4,7 +4,6 @@ import json
 import logging
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -13,19 +12,8 @@ from raytrans.apps import train as train_app
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
-from raytrans.models.config import model_config
-from raytrans.rendering.renderer import Renderer
-from raytrans.training.checkpoint import save_model
 
 SETTINGS = ["rays=32", "drawn=2", "sources=2", "checks=2", "max_size=12"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "start.safetensors"
-    save_model(file, Renderer(model_config("tiny")))
-    return file
 
 
 def capture(folder: Path, count: int = 6, depth: bool = False) -> Path:

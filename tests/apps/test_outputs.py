@@ -13,10 +13,7 @@ from raytrans.apps import render as app
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
-from raytrans.models.config import model_config
 from raytrans.rendering.compositing import Rendering
-from raytrans.rendering.renderer import Renderer
-from raytrans.training.checkpoint import save_model
 
 COUNT, SIZE = 4, (9, 12)
 
@@ -31,14 +28,6 @@ def write_scene(folder: Path, images: str = "images", name: str = "transforms.js
         write_depth_png(folder / depths[i], drawn.depth[i], 1e-3)
     write_transforms(folder / name, drawn.cameras, names, depths, 1e-3)
     return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    torch.manual_seed(0)
-    save_model(file, Renderer(model_config("tiny")))
-    return file
 
 
 @pytest.fixture

@@ -125,9 +125,9 @@ def test_pictures_numbers_and_exports_of_two_processes_are_those_of_one(ran, tmp
 
 
 def test_a_view_that_the_second_process_measures_otherwise_would_be_noticed(ran, tmp_path, place, alone, monkeypatch):
-    def other(model, case, protocol, seed, encoded=None):
+    def other(model, case, protocol, seed, encoded=None, tell=None):
         fewer = replace(case, views=case.views[[0, 1]])
-        return RENDER_CASE(model, case if os.environ["RANK"] == "0" else fewer, protocol, seed, None)
+        return RENDER_CASE(model, case if os.environ["RANK"] == "0" else fewer, protocol, seed)
 
     monkeypatch.setattr(evaluate, "render_case", other)
     weights, numbers = place / "tiny.safetensors", tmp_path / "two.json"
@@ -217,7 +217,7 @@ def torchrun(*options: str) -> list[str]:
 
 def logged(out: Path) -> list[dict]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "rays_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("rays_per_second", "waiting")} for line in lines]
 
 
 def environment() -> dict[str, str]:

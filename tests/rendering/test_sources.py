@@ -4,11 +4,13 @@ import torch
 
 from raytrans.data.generate import generated_scene
 from raytrans.data.views import Views
+from raytrans.geometry.cameras import Cameras
+from raytrans.geometry.distortion import Distortion
 from raytrans.models.config import model_config
 from raytrans.models.gather import project, read, sample_pairs
 from raytrans.rendering import sources
 from raytrans.rendering.renderer import Renderer
-from raytrans.rendering.sources import DepthSweep, _only, plane_samples, source_unit
+from raytrans.rendering.sources import DepthSweep, _only, matching_rays, plane_samples, source_unit
 
 PLANES = 5
 
@@ -24,6 +26,27 @@ def placed_views(count=4, **changes):
 
 def others(views, i):
     return [j for j in range(len(views)) if j != i]
+
+
+def test_a_bound_of_depth_tightens_the_planes_of_the_rays_that_leave_forwards_alone():
+    """z = t cos says of a ray at more than 90 degrees to the axis nothing that is positive."""
+    cameras = generated_scene(500_000, "easy", (12, 16), 3).cameras
+    lens, wide = Distortion("fisheye", torch.zeros(4)), torch.tensor([[3.0, 0, 8], [0, 3, 6], [0, 0, 1]])
+    images, model = torch.rand(3, 12, 16, 3), Renderer(model_config("tiny"))
+    near = {}
+    for bound in (None, 0.7, 1e300):
+        views = Views(images, Cameras(wide, cameras.world_from_camera, (12, 16), lens, near=bound))
+        with torch.no_grad():
+            placed = model.place(model.encode(views), source_unit(views.cameras))
+        near[bound] = torch.stack(placed.near).flatten()
+        assert all(bool(volume.values.isfinite().all()) for volume in placed.volume)
+    cosine = torch.cat([matching_rays(placed, i)[2] for i in range(3)])
+    forwards = cosine > 0
+    assert 0 < int(forwards.sum()) < len(forwards)
+    expected = torch.minimum(near[None], (cosine * placed.relative.unit / 0.7).float())
+    torch.testing.assert_close(near[0.7][forwards], expected[forwards])
+    assert torch.equal(near[0.7][~forwards], near[None][~forwards])
+    assert bool((near[1e300] > 0).all()) and torch.equal(near[1e300][~forwards], near[None][~forwards])
 
 
 def slow_similarities(sweep: DepthSweep, views, i, j):

@@ -161,6 +161,19 @@ def test_bounds_do_not_touch_rays_that_leave_backwards(setting):
     torch.testing.assert_close(out[None].color[backwards], out[1e-3].color[backwards])
 
 
+def test_bounds_that_are_no_numbers_of_the_network_bound_like_the_last_that_are(setting):
+    """In float32, 1e-300 is 0 and its inverse infinite; 0/0 and 0 times infinity would follow."""
+    model, views, camera = setting
+
+    def bounded(near, far):
+        target = raytrans.Cameras(camera.intrinsics, camera.world_from_camera, (20, 24), near=near, far=far)
+        return finite(raytrans.render(model, views, target)).color
+
+    assert torch.equal(bounded(None, 1e-300), bounded(None, 1e-20))
+    assert torch.equal(bounded(1e300, None), bounded(1e20, None))
+    assert torch.equal(bounded(1e-300, 1e300), bounded(None, None))
+
+
 def test_rays_of_a_target_are_made_chunk_by_chunk(setting, monkeypatch):
     model, views, camera = setting
     encoded, made, pixel_rays = raytrans.encode(model, views), [], raytrans.Cameras.pixel_rays
@@ -341,6 +354,36 @@ def test_gradients_of_a_trace_reach_the_images(setting):
     images = torch.stack(list(views.images)).requires_grad_()
     raytrans.trace(model, raytrans.Views(images, views.cameras), camera.rays()).color.sum().backward()
     assert bool(torch.isfinite(images.grad).all()) and images.grad.abs().mean() > 1e-3
+
+
+def test_rays_without_a_length_leave_the_gradients_of_the_others_alone(setting):
+    model, views, camera = copy.deepcopy(setting[0]), together(setting[1]), setting[2]
+    elsewhere, here = camera.rays()[::5, ::6], views.cameras[0].rays()[:2, ::6]
+
+    def slopes(rays):
+        model.zero_grad()
+        out = raytrans.trace(model, views, rays)
+        out.distance_mean[out.opacity >= 0.05].sum().backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    alone, beside = slopes(elsewhere), slopes(raytrans.Rays.cat([elsewhere, here]))
+    assert len(alone) > 20 and max(g.abs().max() for g in alone.values()) > 1e-3
+    largest = float(max(g.abs().max() for g in alone.values()))
+    for name, slope in alone.items():
+        torch.testing.assert_close(beside[name], slope, rtol=0, atol=1e-5 * largest)
+
+
+def test_cameras_and_rays_get_no_gradients(setting):
+    model, views, camera = setting
+    pose, target = (c.world_from_camera.clone().requires_grad_() for c in (views.cameras, camera))
+    known = raytrans.Views(views.images, raytrans.Cameras(views.cameras.intrinsics, pose, (20, 24)))
+    rays = raytrans.Cameras(camera.intrinsics, target, (20, 24)).rays()[::5, ::6]
+    assert rays.direction.requires_grad and known.cameras.centers.requires_grad
+    out = raytrans.trace(model, known, rays)
+    total = out.color.sum() + out.distance_mean[out.opacity >= 0.05].sum()
+    assert total.requires_grad  # by the weights
+    assert torch.autograd.grad(total, (pose, target), allow_unused=True) == (None, None)
+    assert torch.equal(out.color, raytrans.trace(model, views, camera.rays()[::5, ::6]).color)
 
 
 def test_jitter_moves_the_samples_and_must_fit(setting):

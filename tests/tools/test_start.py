@@ -1,6 +1,8 @@
 """The scripts in tools/: one line where raytrans cannot be imported or Ctrl-C comes early, else the command itself."""
 
 import importlib
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,36 +36,29 @@ def test_ctrl_c_while_torch_is_imported_is_one_line():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "render: error: interrupted\n")
 
 
-# Asks every tool for help in a process of its own, a copy of one that has imported what `start` imports first anyway.
-HELP = """
-import os, runpy, sys
-tools, out, *names = sys.argv[1:]
-sys.path[:] = [tools, *sys.path, os.path.dirname(tools)]
-import raytrans.apps.cli
-for name in names:
+def helped(name: str, out: Path) -> tuple[int, str, str]:
+    """Status, output and errors of a tool asked for help: run as a script by a copy of this process."""
     child = os.fork()
     if child == 0:
-        for number, stream in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{out}/{name}.{stream}", os.O_WRONLY | os.O_CREAT), number)
-        sys.argv = [f"{tools}/{name}.py", "--help"]
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit("the tool returned")
-    with open(f"{out}/{name}.status", "w") as file:
-        file.write(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
-"""
-
-
-@pytest.fixture(scope="module")
-def helped(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("help")
-    subprocess.run([sys.executable, "-c", HELP, TOOLS, out, *NAMES], check=True)
-    return out
+        status: object = "the tool returned"
+        try:
+            with open(out / "out", "w") as sys.stdout, open(out / "err", "w") as sys.stderr:
+                sys.argv = [f"{TOOLS}/{name}.py", "--help"]
+                sys.path.insert(0, str(TOOLS))
+                runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        finally:
+            os._exit(status if isinstance(status, int) else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, (out / "out").read_text(), (out / "err").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tool_explains_itself(helped, name):
-    status, out, err = ((helped / f"{name}.{part}").read_text() for part in ("status", "out", "err"))
-    assert status == "0" and f"usage: {name}" in out and err == ""
+def test_every_tool_explains_itself(tmp_path, name):
+    importlib.import_module("raytrans.apps.commands").command(name, name)  # once, for every fork
+    status, out, err = helped(name, tmp_path)
+    assert status == 0 and f"usage: {name}" in out and err == ""
 
 
 @pytest.mark.parametrize("name", ["demo", "evaluate", "export", "inspect_scene", "render", "verify"])

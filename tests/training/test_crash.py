@@ -70,6 +70,12 @@ def run(out: Path) -> None:
     train(train_config(CONFIG), RunOptions(out, resume=(out / STATE).exists()), [material()], report=report)
 
 
+def steps_of(out: Path) -> list[int]:
+    """The steps that any life of a run did, in the order of time."""
+    file = out.parent / LOSSES
+    return [json.loads(line)[0] for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def losses_of(out: Path) -> dict[int, set[float]]:
     """Every loss that any life of a run had, by step."""
     found: dict[int, set[float]] = {}
@@ -94,11 +100,14 @@ def whole(tmp_path_factory) -> tuple[dict[int, set[float]], bytes, float]:
 
 
 def check_recovery(out: Path, whole: tuple[dict[int, set[float]], bytes, float]) -> None:
-    """What is there loads, the next life finishes, all lives together have the losses and weights of the whole run."""
+    """What is there loads, the next life goes on from there to the end, all together have the whole run's losses."""
     for name in (STATE, WEIGHTS):
         if (out / name).exists():
             checkpoint.read_tensors(out / name)
+    step = checkpoint.read_tensors(out / STATE)[1]["step"] if (out / STATE).exists() else 0
+    before = len(steps_of(out))
     assert ended(forked(lambda: run(out))) == 0
+    assert steps_of(out)[before:] == [*range(step + 1, STEPS + 1)]
     assert losses_of(out) == whole[0]
     assert (out / WEIGHTS).read_bytes() == whole[1]
     assert sorted(path.name for path in out.iterdir()) == [CLAIM, WEIGHTS, STATE]
@@ -108,8 +117,8 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying_write(count: int) -> None:
-    """The `count`-th file is written by half."""
+def dying_write(count: int, share: float = 0.5) -> None:
+    """Of the `count`-th file a share is written."""
     made = []
 
     def opened(*arguments):
@@ -126,7 +135,7 @@ def dying_write(count: int) -> None:
                     return None
 
                 def write(self, data):
-                    whole(data[: len(data) // 2])
+                    whole(data[: int(share * len(data))])
                     file.flush()
                     die()
 
@@ -153,6 +162,7 @@ def dying_call(name: str, before: bool, count: int) -> None:
 
 
 MOMENTS = {
+    "made, nothing written": lambda count: dying_write(count, 0),
     "half written": dying_write,
     "written, not on the disk": lambda count: dying_call("fsync", True, count),
     "on the disk, not renamed": lambda count: dying_call("replace", True, count),
@@ -274,3 +284,19 @@ def test_weights_cut_at_every_thousandth_byte_are_refused(tmp_path):
         file.write_bytes(content[:size])
         with pytest.raises(ValueError, match="damaged"):
             raytrans.load(file)
+
+
+def test_a_state_cut_at_every_thousandth_byte_is_refused_and_the_whole_one_is_not(tmp_path):
+    model, file = Renderer(model_config("tiny")), tmp_path / STATE
+    optimizer = torch.optim.AdamW(model.parameters())
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    checkpoint.save_training(file, model, optimizer, {"step": 1, "config": {}})
+    content = file.read_bytes()
+    assert len(content) > 150_000
+    for size in range(0, len(content), 1000):
+        file.write_bytes(content[:size])
+        with pytest.raises(ValueError, match="damaged"):
+            checkpoint.read_tensors(file)
+    file.write_bytes(content)
+    assert checkpoint.read_tensors(file)[1]["step"] == 1
