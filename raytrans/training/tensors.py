@@ -11,7 +11,7 @@ import struct
 import torch
 from torch import Tensor
 
-from raytrans.data.guards import parse_json
+from raytrans.data.guards import one_line, parse_json
 
 METADATA = "__metadata__"
 DTYPES = {
@@ -62,7 +62,7 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata = dict(header.pop(METADATA, None) or {})
         entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3:])
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"header not understood: {error}") from None
+        raise ValueError(f"header not understood: {one_line(error)}") from None
     data, tensors, reached = bytearray(content[8 + length :]), {}, 0
     for name, dtype, shape, start, stop in entries:
         expected = math.prod(shape) * dtype.itemsize
