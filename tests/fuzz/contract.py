@@ -11,6 +11,7 @@ import signal
 import sys
 import sysconfig
 import traceback
+import typing
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def _importing() -> bool:
 
 def _of_a_package(code: object) -> bool:
     name, caller = getattr(code, "co_filename", ""), sys._getframe()
-    while caller.f_code.co_filename == __file__:
+    while caller.f_code.co_filename in (__file__, typing.__file__):  # typing evaluates annotations for them
         caller = caller.f_back
     checks = any(f"{os.sep}{package}{os.sep}" in caller.f_code.co_filename for package in CHECKERS)
     return checks or name.startswith((*LIBRARIES, *GENERATED)) or _importing()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import struct
 import zipfile
@@ -25,6 +26,14 @@ from raytrans.training.tensors import pack
 from tests.data.readers import captures
 from tests.fuzz.contract import faults
 from tests.fuzz.surfaces import PLY, colmap_binary, transforms
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    """What pytest does with the lines of a log is none of the reader's doing."""
+    logging.getLogger("raytrans").setLevel(logging.CRITICAL)
+    yield
+    logging.getLogger("raytrans").setLevel(logging.NOTSET)
 
 
 def refused(read, folder, match, **limits):
