@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,8 +19,9 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_ba
 
 
 @pytest.fixture(params=SURFACES)
-def surface(request, tmp_path):
+def surface(request, tmp_path, monkeypatch):
     """Name, folder, files and how they are read, after a valid input was, so that nothing is imported later."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no checks of annotations
     logging.getLogger("raytrans").setLevel(logging.CRITICAL)
     folder, files = prepared(request.param, tmp_path)
     read = SURFACES[request.param].read
