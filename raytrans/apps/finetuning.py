@@ -38,7 +38,6 @@ def main(arguments: Namespace, device: str) -> int:
     data = scene_data(arguments.finetune, out, config)
     material = Material(data, config)
     log.info(_opening(material, arguments.init or RELEASED, minutes, device))
-    write_text(out / LOG, "")
     begin = time.monotonic()
 
     def report(step: int, values: dict[str, float]) -> None:
@@ -53,6 +52,7 @@ def main(arguments: Namespace, device: str) -> int:
         bar(min(100, int(100 * share)) - bar.done, rays)
 
     with claimed(out), Progress("fine-tuning", 100, "%") as bar:
+        write_text(out / LOG, "")
         outcome = finetune(model, material, minutes, report, keep, tell)
     cli.write_report(arguments.json, {**vars(outcome), "cpu_seconds": time.process_time(), "versions": cli.versions()})
     log.info(verdict(outcome, out / WEIGHTS))

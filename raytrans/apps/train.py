@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -201,12 +202,12 @@ class Report:
         self.step, self.sums, self.count, self.timed, self.waited = 0, {}, 0, 0, 0.0
         self.rays = config.data.rays * config.data.batch
         self.start: float | None = None  # rates leave the first step out, which takes what starts up with it
-        self.bar, self.writer = None, _curves(folder / "logs")
+        self.bar, self.curves = None, None
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        if not self.fresh:
+        if not self.fresh:  # not before the folder is this run's
             drop_lines(self.file, step)
-            self.fresh = True
+            self.fresh, self.curves = True, Curves(self.file.parent / "logs")
         if any(name.startswith("held-out/") for name in values):
             self._log(step, values)
             self.last["held-out/step"] = step
@@ -238,9 +239,7 @@ class Report:
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.last |= values
         append_json_line(self.file, {"step": step, **values})
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+        self.curves.add(step, values)
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
     def _shown(self) -> str:
@@ -254,7 +253,7 @@ class Report:
         """Log the steps since the last mean, and flush."""
         if self.count:
             self._log_mean()
-        for open_end in (self.bar, self.writer):
+        for open_end in (self.bar, self.curves):
             if open_end is not None:
                 open_end.close()
 
@@ -266,10 +265,31 @@ def drop_lines(file: Path, step: int) -> None:
         write_text(file, "".join(kept))
 
 
-def _curves(folder: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.warning("tensorboard is not installed: the curves are in %s alone", folder.parent / LOG)
-        return None
-    return SummaryWriter(str(folder))
+class Curves:
+    """Curves for tensorboard, where that is installed, as long as there is room for them; `log.jsonl` has them too."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.writer = folder, None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            log.warning("tensorboard is not installed: the curves are in %s alone", folder.parent / LOG)
+        else:
+            self._tried(lambda: setattr(self, "writer", SummaryWriter(str(folder))))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """The values of a step."""
+        if self.writer is not None:
+            self._tried(lambda: [self.writer.add_scalar(name, value, step) for name, value in values.items()])
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.writer is not None:
+            self._tried(self.writer.close)
+
+    def _tried(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self.writer = None
+            log.warning("%s: no more curves for tensorboard (%s)", self.folder, error)

@@ -1,6 +1,8 @@
 """Writers of files, each atomic: a reader sees the old file or the whole new one, never a part."""
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -40,10 +42,15 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 def append_json_line(path: str | Path, value: object) -> None:
     """Append a value as one line of JSON, as `write_json` has it, in one piece; makes the file where there is none."""
-    line, path = json_text(value), Path(path)
+    line, path = json_text(value).encode(), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
-        file.write(line.encode())
+        try:
+            written = file.write(line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def read_json_lines(path: str | Path) -> list[dict]:

@@ -28,8 +28,8 @@ def inspection_page(scene: Scene, done: Inspection, max_size: int) -> Page:
     page.images((f"{i}: {scene.frames[i].image.name}", scene.views([i], THUMBNAIL).image(0)) for i in shown)
     page.heading("Rig")
     page.paragraph(
-        "Every camera as a pyramid that opens where it looks, red to blue by index; grey: where matches meet. Cameras "
-        "that should look at a thing but look away, or stand in a heap, show wrong axes or exchanged matrices."
+        "Every camera as a pyramid that opens where it looks, dark blue to yellow by index; grey: where matches meet. "
+        "Cameras that should look at a thing but look away, or stand in a heap, show wrong axes or exchanged matrices."
     )
     page.images(rig_views(scene.cameras, scene_points(done)).items())
     if done.matches.views:

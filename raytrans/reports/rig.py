@@ -1,11 +1,10 @@
 """Pictures of camera rigs and of epipolar curves, drawn with OpenCV."""
 
-import colorsys
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.export.files import palette_colors
 from raytrans.geometry.cameras import Cameras
 
 SIDE, MARGIN = 520, 30
@@ -16,13 +15,12 @@ FEW, OUTER = 50, 0.02  # fewer points show nothing; share at each end of an axis
 
 
 def color_of(share: float) -> tuple[int, int, int]:
-    """A saturated colour for a share in [0, 1], from red over green to blue."""
-    red, green, blue = colorsys.hsv_to_rgb(0.75 * share, 0.9, 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    """A colour for a share in [0, 1], from dark blue over green to yellow: lighter for everybody."""
+    return tuple(palette_colors(np.full((1, 1), share), "VIRIDIS")[0, 0].tolist())
 
 
 def rig_views(cameras: Cameras, points: Tensor) -> dict[str, np.ndarray]:
-    """The rig from the top and from two sides; cameras red to blue by index.
+    """The rig from the top and from two sides; cameras dark blue to yellow by index.
 
     points (n, 3) of the scene are drawn grey; those far outside are left out. Pictures are (SIDE, SIDE, 3) uint8.
     """

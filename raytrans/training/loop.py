@@ -212,7 +212,7 @@ def _train(
     if interrupted:
         raise KeyboardInterrupt(
             f"interrupted at step {step} of {optim.steps}; the state is saved in {out}; --resume continues with the "
-            "same CONFIG, --set and --precision (log.* and data.workers may differ)"
+            "same CONFIG, --set and --precision (log.*, data.workers and data.cache may differ)"
         )
     return model.eval()
 

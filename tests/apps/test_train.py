@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from raytrans.apps import cli
 from raytrans.apps import train as train_app
 from raytrans.data.generate import generated_scene
 from raytrans.export.files import write_png, write_transforms
+from raytrans.training import loop
 from raytrans.training.config import read_config
 from raytrans.training.loop import RunOptions, train
 
@@ -169,3 +171,33 @@ def test_a_run_that_begins_leaves_nothing_of_an_older_log(tiny_config, tmp_path)
     assert run(tiny_config, tmp_path / "out") == 0
     lines = lines_of(tmp_path / "out")
     assert [line["step"] for line in lines] == [2, 3] and all(line["color"] != 0.5 for line in lines)
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_training(tiny_config, tmp_path, monkeypatch, caplog):
+    from torch.utils import tensorboard
+
+    class Full:
+        def __init__(self, folder):
+            pass
+
+        def add_scalar(self, *values):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            raise AssertionError("closed after it had failed")
+
+    monkeypatch.setattr(tensorboard, "SummaryWriter", Full)
+    assert run(tiny_config, tmp_path / "run") == 0
+    assert len(lines_of(tmp_path / "run")) >= 2
+    assert [r.levelname for r in caplog.records if "no more curves for tensorboard" in r.message] == ["WARNING"]
+
+
+def test_a_run_that_is_refused_leaves_nothing_in_the_folder_of_the_other(tiny_config, tmp_path, capsys, monkeypatch):
+    """The claim is that of another process here, which `tests/training/test_crash.py` has in truth."""
+
+    def taken(folder):
+        raise ValueError(f"--out: another run trains in {folder}")
+
+    monkeypatch.setattr(loop, "claimed", taken)
+    assert run(tiny_config, tmp_path / "run") == 2
+    assert list(tmp_path.rglob("run/*")) == [] and "another run trains" in capsys.readouterr().err

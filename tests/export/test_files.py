@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import resource
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -244,3 +246,20 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line):
         read_json_lines(tmp_path / "log.jsonl")
     with pytest.raises(ValueError, match="no such file"):
         read_json_lines(tmp_path / "other.jsonl")
+
+
+def test_a_line_that_has_no_room_names_the_file(tmp_path):
+    """As on a full disk: the second line goes beyond the largest file that the process may write."""
+    file = tmp_path / "log.jsonl"
+    append_json_line(file, {"step": 1})
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for room in (file.stat().st_size, file.stat().st_size + 4):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(OSError) as told:
+                append_json_line(file, {"step": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert told.value.filename == str(file)
+    signal.signal(signal.SIGXFSZ, handler)
+    assert read_json_lines(file) == [{"step": 1}]

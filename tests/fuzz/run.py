@@ -37,7 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
         print(
-            "fuzz: error: atheris is not here; it has wheels for Linux alone (pip install 'raytrans[fuzz]')",
+            "fuzz: error: atheris is not here; it has wheels for Linux alone (pip install --editable '.[fuzz]')",
             file=sys.stderr,
         )
         return 2
