@@ -1,5 +1,6 @@
 """How far a long work is: a bar on stderr where that is a terminal, nothing elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from raytrans.processes import quiet
 
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+UNSTATED = 80
 INTERVAL = 0.1  # seconds between two looks of a bar
 
 
@@ -115,7 +117,12 @@ def _bar(what: str, total: int, unit: str, done: int):
         from tqdm import tqdm
     except ImportError:
         return None
-    options = {"bar_format": BAR, "dynamic_ncols": True, "miniters": 0, "mininterval": INTERVAL, "leave": False}
+    options = {"bar_format": BAR, "miniters": 0, "mininterval": INTERVAL, "leave": False}
+    try:
+        wide = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        wide = 0
+    options |= {"dynamic_ncols": True} if wide else {"ncols": UNSTATED}  # some terminals do not know how wide they are
     return tqdm(desc=what, total=total, unit=unit, initial=done, unit_scale=total >= 10_000, **options)
 
 

@@ -32,10 +32,10 @@ SPEED, MEMORY, LEFT = r"\d[\d.]*[kM]? rays/s", r"\d+ MB", r"\[\d\d:\d\d<(\d\d:\d
 
 
 @contextmanager
-def terminal() -> Iterator[list[str]]:
+def terminal(columns: int = 160) -> Iterator[list[str]]:
     """Stderr as a terminal for the block; what it was sent is in the list afterwards."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     sent, shown = [], []
 
     def read() -> None:
@@ -234,3 +234,9 @@ def test_one_of_several_processes_shows_it(monkeypatch):
     with terminal() as shown, Progress("work", 10, "steps") as bar:
         bar(10)
     assert shown[0] == "" and finetuning.Progress is Progress
+
+
+def test_a_terminal_that_does_not_know_how_wide_it_is_has_a_bar_too():
+    with terminal(columns=0) as shown, Progress("rendering", 4, "rays") as bar:
+        bar.traced(2)
+    assert re.search(r"rendering  50% \|█+", shown[0])

@@ -73,8 +73,10 @@ def read(files: list[Path], trusted: Iterable[str | Path] = ()) -> Scene:
     if not shots:
         listed = sum(len(part.meta["frames"]) for part in parts)
         name = str(parts[0].meta["frames"][0].get("file_path", "?"))
-        first, out = parts[0].files.place(name), UNTRUSTED if parts[0].files.leads_out(name) else ""
-        raise ValueError(f"{files[0]}: none of the {listed} listed images exists; looked for {first} first{out}")
+        first, where, out = parts[0].files.place(name), "", ""
+        if parts[0].files.leads_out(name):
+            where, out = " below its folder", f"{UNTRUSTED}, as in RAYTRANS_TRUSTED={first.parent}"
+        raise ValueError(f"{files[0]}: none of the {listed} listed images exists{where}; looked for {first} first{out}")
     folder = files[0] if len(files) == 1 and files[0].name != SINGLE else files[0].parent
     points = next((part.points for part in parts if part.cloud is not None), None)
     return Scene(_cameras(shots, files[0]), [shot.frame for shot in shots], splits, folder, points)
