@@ -74,10 +74,13 @@ def farthest_apart(cameras: Cameras, pool: list[int], count: int) -> list[int]:
     Equal distances go to the one that comes first in the pool.
     """
     centers = cameras.centers[pool] - cameras.centers[pool].mean(0)
-    between = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")
-    chosen = list(range(min(KEPT, count)))
+    nearest_chosen = centers.new_full((len(pool),), torch.inf)
+    chosen = []
     while len(chosen) < min(count, len(pool)):
-        distance = between[:, chosen].amin(1)
-        distance[chosen] = -1.0  # views at one place are no reason to take one twice
-        chosen.append(int((distance >= (1 - TIE) * distance.max()).nonzero()[0]))
+        farthest = nearest_chosen >= (1 - TIE) * nearest_chosen.max()
+        k = len(chosen) if len(chosen) < KEPT else int(farthest.nonzero()[0])
+        chosen.append(k)
+        to_k = torch.cdist(centers, centers[k : k + 1], compute_mode="donot_use_mm_for_euclid_dist")[:, 0]
+        nearest_chosen = torch.minimum(nearest_chosen, to_k)
+        nearest_chosen[k] = -1.0  # views at one place are no reason to take one twice
     return [pool[k] for k in chosen]

@@ -14,6 +14,7 @@ INVERSE_DEPTHS = (1.0, 0.5)  # over the depth of the focus; nearer points made w
 NEAREST_FOCUS = 0.25  # of the rig's size
 PULL = 1e-3  # of a nearly parallel rig, whose focus is noise, to its own size; in squared sines
 TIE = 1e-9
+PART = 256  # cameras at a time that are held against all
 
 
 def focus_depth(cameras: Cameras, camera: Cameras) -> Float[Tensor, ""]:
@@ -88,10 +89,19 @@ def _content(cameras: Cameras, camera: Cameras) -> Float[Tensor, "views keys"]:
     offset = cameras.centers - camera.centers
     size = offset.norm(dim=-1).median()
     unit = torch.where(size > 0, size, 1.0)
-    spread = torch.cdist(cameras.centers, cameras.centers, compute_mode="donot_use_mm_for_euclid_dist").sum(-1)
+    spread = _distances_to_all(cameras.centers)
     axes = camera.world_from_camera[:3, :3]
     ratio = (_focal(cameras) / (cameras.height * cameras.width).sqrt())[:, None]
     return torch.cat([spread[:, None] / (unit * len(cameras)), ratio, offset @ axes / unit, cameras.forward @ axes], -1)
+
+
+def _distances_to_all(centers: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Sum of the distances from each to all, some rows at a time: all pairs of a long list are gigabytes."""
+    centers = centers.detach()
+    sums = torch.empty_like(centers[:, 0])  # made first: small pieces between large ones keep the memory of those
+    for rows in torch.arange(len(centers)).split(PART):
+        sums[rows] = torch.cdist(centers[rows], centers, compute_mode="donot_use_mm_for_euclid_dist").sum(-1)
+    return sums
 
 
 def _ordered(keys: Float[Tensor, "views keys"]) -> list[int]:

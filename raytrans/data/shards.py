@@ -26,11 +26,33 @@ KEYED = re.compile(r"((?:.*/|)[^./]+)\.([^/]+)")
 META = re.compile(r"__[^/]*__(?:$|/)")  # members that are of no sample
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
 FILES = ("file_path", "depth_file_path", "mask_path")
+EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+LONGEST = 2048  # bytes of a header that only says more of the next; tarfile's time for one grows with their square
+MOST_GLOBAL = 100  # entries that hold for all members from there on; tarfile goes through them for every one
 MOST_VIEWS = 2000  # of a scene, whose images are in memory together
 # what tarfile raises for a file that is cut, or made to harm
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError)
 
 log = logging.getLogger(__name__)
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a member that is refused before a long extension is read; tarfile wants a class of its own kind."""
+
+    __slots__ = ()
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENDED and not 0 <= header.size <= LONGEST:
+            raise ValueError(f"expected extended headers of at most {LONGEST} bytes, got {header.size}")
+        return header
 
 
 @dataclass(frozen=True)
@@ -89,7 +111,7 @@ def _members(file: Path, start: int = 0, end: int | None = None) -> Iterator[tup
     with open(file, "rb") as stream:
         whole = stream.seek(0, 2)
         stream.seek(start)
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
+        with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as tar:
             after = start
             while after == start or end is None or tar.offset < end:
                 member = tar.next()
@@ -98,6 +120,8 @@ def _members(file: Path, start: int = 0, end: int | None = None) -> Iterator[tup
                 tar.members = []  # kept otherwise, without end
                 if member.offset < after or not 0 <= member.size <= whole:
                     raise ValueError(f"its member {member.name[:80]!r} has an impossible size")
+                if len(tar.pax_headers) > MOST_GLOBAL:
+                    raise ValueError(f"expected at most {MOST_GLOBAL} global entries, got {len(tar.pax_headers)}")
                 after = member.offset + tarfile.BLOCKSIZE
                 yield tar, member
             stream.seek(tar.offset)

@@ -16,7 +16,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.conversions import axis_angle
 from raytrans.geometry.coverage import Region, covered_share
 from raytrans.geometry.rigid import minimal_rotation, rigid, rotation_from_axis_angle
-from raytrans.shapes import Bool, Float
+from raytrans.shapes import Float, Int
 
 Array = Tensor | np.ndarray | Sequence
 
@@ -32,6 +32,8 @@ ORBIT_SIZES = (1.0, 0.85, 0.7)  # relative to the largest ellipse within what th
 ORBIT_SAMPLES = 16  # pictures by which a size is judged
 SIZE_WORTH = 0.2  # the share of a picture that the whole size of an orbit is worth
 DOLLY = 1 / 3  # of the cameras' extent along the line of sight that a spiral uses: more changes the subject's size
+EXACT = "donot_use_mm_for_euclid_dist"  # of torch.cdist, whose other ways lose half of the digits
+PART = 64  # cameras at a time that are held against all: all pairs of a long list are gigabytes
 KEY_FRAMES = 8  # frames between two cameras that a path goes through
 COINCIDENT = 1e-9  # rigs smaller than this part of their distance from the origin are one place, up to rounding
 
@@ -153,8 +155,11 @@ def spiral(cameras: Cameras, frames: int) -> Cameras:
     """
     cameras, frames = _batch(cameras), _count(frames)
     if not looks_one_way(cameras):
-        alike = cameras.forward @ cameras.forward.mT > math.cos(COMPANY)
-        cameras = cameras[_majority(alike)]
+        forward, near = cameras.forward, math.cos(COMPANY)
+        company = torch.zeros(len(cameras), dtype=torch.long)
+        for rows in torch.arange(len(cameras)).split(PART):
+            company[rows] = (forward[rows] @ forward.mT > near).sum(-1)
+        cameras = cameras[forward @ forward[_first_of_most(company)] > near]
     pose = cameras.world_from_camera
     centers, up, spare = pose[:, :3, 3], _up(pose), pose[0, :3, 0]
     middle = centers.mean(0)
@@ -208,21 +213,24 @@ def interpolate(cameras: Cameras, frames: int) -> Cameras:
 
 def _chain(cameras: Cameras) -> list[int]:
     """Indices of all cameras, each followed by the nearest of those that are left."""
-    apart = _differences(cameras)
-    chain, left = [int(apart.sum(-1).argmax())], set(range(len(cameras)))
+    sums = torch.zeros(len(cameras), dtype=torch.float64)
+    for rows in torch.arange(len(cameras)).split(PART):
+        sums[rows] = _differences(cameras, rows).detach().sum(-1)
+    chain, left = [int(sums.argmax())], torch.ones(len(cameras), dtype=torch.bool)
     while True:
-        left.discard(chain[-1])
-        if not left:
+        left[chain[-1]] = False
+        if not left.any():
             return chain
-        chain.append(min(left, key=apart[chain[-1]].tolist().__getitem__))
+        apart = _differences(cameras, torch.tensor(chain[-1:]))[0].masked_fill(~left, torch.inf)
+        chain.append(int((apart == apart.min()).nonzero()[0]))
 
 
-def _differences(cameras: Cameras) -> Float[Tensor, "n n"]:
-    """How much cameras differ: distance of centres over the rig's size (0 at one place), plus radians between axes."""
+def _differences(cameras: Cameras, rows: Tensor) -> Float[Tensor, "rows n"]:
+    """How much some cameras differ from all: distance over the rig's size (0 at one place), plus radians of axes."""
     centers, forward = cameras.centers, cameras.forward
-    apart = torch.linalg.vector_norm(centers[:, None] - centers[None], dim=-1)
+    apart = torch.cdist(centers[rows], centers, compute_mode=EXACT)
     size = (centers - centers.mean(0)).norm(dim=-1).max()
-    angle = (forward @ forward.mT).clamp(-1, 1).acos()
+    angle = (forward[rows, None] * forward).sum(-1).clamp(-1, 1).acos()
     return (torch.zeros_like(apart) if _one_place(centers) else apart / size) + angle
 
 
@@ -236,12 +244,12 @@ def wander(cameras: Cameras, frames: int) -> Cameras:
     """
     cameras, frames = _batch(cameras), _count(frames)
     centers = cameras.centers
-    apart = torch.linalg.vector_norm(centers[:, None] - centers[None], dim=-1)
-    middle = int(apart.sum(-1).argmin())
+    sums, neighbours = _distances(centers)
+    middle = int(sums.argmin())
     pose = cameras.world_from_camera[middle]
     if _one_place(centers):
         return _path(cameras, pose.expand(frames, 4, 4))
-    radius = apart.fill_diagonal_(torch.inf).amin(-1).median()
+    radius = neighbours.median()
     size = (centers - centers.mean(0)).norm(dim=-1).max()
     depth = torch.maximum((focus(cameras) - pose[:3, 3]) @ pose[:3, 2], size)
     t = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames)
@@ -249,6 +257,17 @@ def wander(cameras: Cameras, frames: int) -> Cameras:
     line = depth * pose[:3, 2] - offset
     turn = minimal_rotation(pose[:3, 2].expand(frames, 3), line / line.norm(dim=-1, keepdim=True))
     return _path(cameras, rigid(turn @ pose[:3, :3], pose[:3, 3] + offset))
+
+
+def _distances(centers: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Sum of the distances from each to all, and the distance to its neighbour."""
+    centers = centers.detach()
+    sums, neighbours = torch.empty_like(centers[:, 0]), torch.empty_like(centers[:, 0])
+    for rows in torch.arange(len(centers)).split(PART):
+        apart = torch.cdist(centers[rows], centers, compute_mode=EXACT)
+        sums[rows] = apart.sum(-1)
+        neighbours[rows] = apart.scatter_(1, rows[:, None], torch.inf).amin(-1)
+    return sums, neighbours
 
 
 def _through(pose: Float[Tensor, "n 4 4"], frames: int) -> Float[Tensor, "frames 4 4"]:
@@ -310,16 +329,16 @@ def _one_place(centers: Float[Tensor, "n 3"]) -> bool:
 def _path(cameras: Cameras, pose: Float[Tensor, "frames 4 4"]) -> Cameras:
     """Pinhole cameras at the poses, of the size that most cameras have and the median intrinsics of those."""
     size = torch.stack([cameras.height, cameras.width], -1)
-    alike = _majority((size[:, None] == size[None]).all(-1))
+    _, kind, counts = torch.unique(size, dim=0, return_inverse=True, return_counts=True)
+    alike = kind == kind[_first_of_most(counts[kind])]
     height, width = size[alike][0].tolist()
     intrinsics = cameras.intrinsics[alike].median(0).values
     return Cameras(intrinsics.expand(len(pose), 3, 3), pose, size=(height, width))
 
 
-def _majority(alike: Bool[Tensor, "n n"]) -> Bool[Tensor, "n"]:
-    """The row with most entries, the first of several."""
-    count = alike.sum(-1)
-    return alike[int((count == count.max()).nonzero()[0])]
+def _first_of_most(counts: Int[Tensor, "n"]) -> int:
+    """Index of the largest count, the first of several."""
+    return int((counts == counts.max()).nonzero()[0])
 
 
 def _batch(cameras: Cameras) -> Cameras:

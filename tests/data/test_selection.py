@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from raytrans.data import nearest
-from raytrans.data.selection import costs, focus_depth
+from raytrans.data.selection import _distances_to_all, costs, focus_depth
 from raytrans.geometry.cameras import Cameras
 
 
@@ -148,3 +149,11 @@ def test_counts_and_exclusions():
         nearest(cameras, cameras[0], 0)
     with pytest.raises(ValueError, match="0 left"):
         nearest(cameras, cameras[0], 2, exclude=range(5))
+
+
+@pytest.mark.parametrize("count", [1, 7, 256, 600])
+def test_sums_of_distances_are_those_of_the_whole_table(count):
+    centers = random_rig(3, count).centers
+    whole = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist").sum(-1)
+    torch.testing.assert_close(_distances_to_all(centers), whole, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(_distances_to_all(centers), cdist(centers, centers).sum(-1), rtol=1e-12)

@@ -208,3 +208,30 @@ def test_impossible_sizes_end(folders, tmp_path, size, caplog):
     assert size.encode() in path.read_bytes()
     shards = Shards.of([str(path)])
     assert len(read(shards, 0)) == 3 and len(shards) <= 2 and str(path) in caplog.text
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_and_what_tar_files_say_beside_them_are_read(folders, tmp_path, format):
+    deep = "/".join(["a long folder " * 5] * 20)  # of more than 1,000 bytes
+    members = []
+    for name, content in members_of(folders[0]).items():
+        info = tarfile.TarInfo(f"{deep}/{name}")
+        info.size, info.mtime, info.uname = len(content), 1.25, "Zoë"
+        info.pax_headers = {"SCHILY.xattr.user.note": "x" * 500}
+        members.append((info, content))
+    options = {"pax_headers": {"comment": "made by hand"}} if format == tarfile.PAX_FORMAT else {}
+    shards = Shards.of([str(write_tar(tmp_path / "a.tar", members, format=format, **options))])
+    assert len(shards) == 1
+    expected = read(Shards.of([str(write_tar(tmp_path / "b.tar", list(members_of(folders[0]).items())))]), 0)
+    assert all(torch.equal(a, b) for a, b in zip(read(shards, 0), expected, strict=True))
+
+
+def test_shards_of_webdataset_with_long_names_are_read(folders, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    deep = "/".join(["folder" * 10] * 10)
+    sample = {name.partition(".")[2]: content for name, content in members_of(folders[0]).items()}
+    with webdataset.TarWriter(str(tmp_path / "a.tar"), encoder=False) as writer:
+        writer.write({"__key__": f"{deep}/one", **sample})
+    assert b"path=folder" in (tmp_path / "a.tar").read_bytes() or b"@LongLink" in (tmp_path / "a.tar").read_bytes()
+    expected = read(Shards.of([str(write_tar(tmp_path / "b.tar", list(members_of(folders[0]).items())))]), 0)
+    assert all(torch.equal(a, b) for a, b in zip(read(Shards.of([str(tmp_path / "a.tar")]), 0), expected, strict=True))

@@ -1,10 +1,12 @@
 """Files made to harm, typed in: bombs, lies about counts, names that lead out, code, depth without end, hangs."""
 
+import contextlib
 import io
 import json
 import logging
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 
@@ -14,11 +16,14 @@ import torch
 from PIL import Image
 
 from raytrans.apps import cli, evaluate, export, inspect_scene, render, train, verify
-from raytrans.data import open_scene
+from raytrans.data import nearest, open_scene
 from raytrans.data.images import read_depth, read_image, read_mask, read_npy
+from raytrans.data.parallax import farthest_apart, nearest_with_parallax
 from raytrans.data.ply import read_ply
 from raytrans.data.readers.llff import NAME as LLFF
+from raytrans.data.shards import LONGEST, MOST_GLOBAL, Shards
 from raytrans.export.files import read_json_lines
+from raytrans.geometry import Cameras, spiral, wander
 from raytrans.models.config import model_config
 from raytrans.training.checkpoint import FORMAT, load, read_tensors
 from raytrans.training.config import read_config
@@ -262,6 +267,76 @@ def test_a_pipe_in_place_of_a_picture_is_no_file(tmp_path):
     (tmp_path / "images/0.png").unlink()
     os.mkfifo(tmp_path / "images/0.png")
     refused(lambda: open_scene(tmp_path), tmp_path, "none of the 1 listed images exists")
+
+
+def tar_head(kind: bytes, content: bytes = b"", size: int | None = None) -> bytes:
+    """A header of a tar file with what lies behind it."""
+    head = tarfile.TarInfo("a.json")
+    head.type, head.size = kind, len(content) if size is None else size
+    return head.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def records(count: int, start: int = 0) -> bytes:
+    """Entries of an extended header, each with a name of its own."""
+    return b"".join(b"12 k%05d=v\n" % (start + i) for i in range(count))
+
+
+MEMBER = tar_head(tarfile.REGTYPE, b"{}")
+TARS = {
+    "digits": tar_head(b"x", b"1" * 200_000) + MEMBER,
+    "digits behind a short one": tar_head(b"x", records(1)) + tar_head(b"x", b"1" * 200_000) + MEMBER,
+    "digits for all": tar_head(b"g", b"1" * 200_000) + MEMBER,
+    "digits of Solaris": tar_head(b"X", b"1" * 200_000) + MEMBER,
+    "a long name": tar_head(b"L", b"a" * 200_000) + MEMBER,
+    "a long link behind a long name": tar_head(b"L", b"a" * 200) + tar_head(b"K", b"a" * 200_000) + MEMBER,
+    "less than nothing": tar_head(b"x", size=-200_000) + b"1" * 200_192 + MEMBER,
+    "stacked": tar_head(b"x", b"1" * LONGEST) * 2000 + MEMBER,
+    "stacked, empty": tar_head(b"x") * 2000 + MEMBER,
+    "stacked names": tar_head(b"L", b"a" * LONGEST) * 2000 + MEMBER,
+    "names for all": b"".join(tar_head(b"g", records(100, 100 * i)) + MEMBER for i in range(2000)),
+}
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_headers_of_a_shard_without_end(tmp_path, kind):
+    (tmp_path / "a.tar").write_bytes(TARS[kind] + bytes(1024))
+
+    def read():
+        shards = Shards.of([str(tmp_path / "a.tar")])
+        raise ValueError(f"expected scenes only before the harm, got {len(shards)}")
+
+    few = "got 1$" if kind == "names for all" else "expected scenes in .*, got none"
+    refused(read, tmp_path, few, memory=64 << 20)
+
+
+def test_shards_say_what_is_wrong_with_their_headers(tmp_path, caplog):
+    logging.getLogger("raytrans").setLevel(logging.NOTSET)
+    for kind, text in (
+        ("digits", f"expected extended headers of at most {LONGEST} bytes, got 200000"),
+        ("names for all", f"expected at most {MOST_GLOBAL} global entries, got 200"),
+    ):
+        (tmp_path / "a.tar").write_bytes(TARS[kind] + bytes(1024))
+        with pytest.raises(ValueError) if kind == "digits" else contextlib.nullcontext():
+            Shards.of([str(tmp_path / "a.tar")])
+        assert text in caplog.text
+
+
+def long_list(count: int) -> Cameras:
+    """A walk of many cameras, as a list of poses of a few kilobytes for each hundred may name."""
+    pose = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
+    pose[:, :3, 3] = torch.from_numpy(np.random.default_rng(0).normal(size=(count, 3)))
+    intrinsics = torch.tensor([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]], dtype=torch.float64)
+    return Cameras(intrinsics.expand(count, 3, 3), pose, size=(30, 40))
+
+
+def test_long_lists_of_cameras_take_no_table_of_all_pairs(tmp_path):
+    cameras = long_list(20_000)
+    pool = list(range(20_000))
+    assert faults(lambda: nearest(cameras, cameras[0], 8, [0]), tmp_path, memory=400 << 20) == []
+    assert faults(lambda: farthest_apart(cameras, pool, 8), tmp_path, memory=400 << 20) == []
+    assert faults(lambda: nearest_with_parallax(cameras[:6000], cameras[0], 8), tmp_path, memory=200 << 20) == []
+    for path in (wander, spiral):
+        assert faults(lambda path=path: path(cameras[:6000], 4), tmp_path, memory=200 << 20) == []
 
 
 COMMANDS = {

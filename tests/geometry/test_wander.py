@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from raytrans.geometry import Cameras, Similarity, focus, interpolate, look_at, wander
+from raytrans.geometry.paths import _chain, _distances
 
 
 def arc(order=range(12)) -> Cameras:
@@ -72,3 +74,29 @@ def test_one_camera_or_one_place_gives_finite_paths(path):
     assert path(Cameras(arc().intrinsics, pose, size=(48, 64)), 5).world_from_camera.isfinite().all()
     with pytest.raises(ValueError, match="frames: expected at least 1, got 0"):
         path(arc(), 0)
+
+
+def walk(count: int) -> Cameras:
+    """Cameras anywhere that look at the origin, more than are held against all at a time."""
+    centers = torch.from_numpy(np.random.default_rng(4).normal(size=(count, 3)))
+    pose = look_at(centers, [0.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    return Cameras(torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]).expand(count, 3, 3), pose, size=(48, 64))
+
+
+def test_distances_of_many_are_those_of_the_whole_table():
+    centers = walk(150).centers
+    table = cdist(centers, centers)
+    sums, neighbours = _distances(centers)
+    np.testing.assert_allclose(sums, table.sum(-1), rtol=1e-12)
+    np.testing.assert_allclose(neighbours, (table + np.diag([np.inf] * 150)).min(-1), rtol=1e-12)
+
+
+def test_the_chain_of_many_is_a_loop_over_the_whole_table():
+    cameras = walk(150)
+    centers, forward = cameras.centers.numpy(), cameras.forward.numpy()
+    size = np.linalg.norm(centers - centers.mean(0), axis=-1).max()
+    table = cdist(centers, centers) / size + np.arccos((forward @ forward.T).clip(-1, 1))
+    chain = [int(table.sum(-1).argmax())]
+    while len(chain) < 150:
+        chain.append(min(set(range(150)) - set(chain), key=table[chain[-1]].__getitem__))
+    assert _chain(cameras) == chain
