@@ -18,6 +18,7 @@ from raytrans.viewer.turns import Next, Rank
 
 RECORDED = "recorded"
 MOST_FRAMES = 1000
+MOST_PIXELS = 100_000_000  # of a film, which is kept whole until it is encoded: 400 MB of depth
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,14 @@ def film_pieces(
 ) -> Iterator[Next]:
     """A job that renders a film and hands over the content of its MP4; tell(share) after every frame.
 
-    Depth has one scale for all frames. Goes on between finer pictures of other browsers.
+    Depth has one scale for all frames. Goes on between finer pictures of other browsers. Raises ValueError for more
+    than `MOST_PIXELS` in all frames.
     """
-    frames = []
+    first, frames = film.camera(0), []
+    if (pixels := len(film.cameras) * int(first.height) * int(first.width)) > MOST_PIXELS:
+        raise ValueError(
+            f"video: expected at most {MOST_PIXELS:,} pixels in all frames, got {pixels:,}: fewer, or smaller"
+        )
     for index in range(len(film.cameras)):
         camera = film.camera(index)
         encoded = maker.sources.placed(maker.sources.chosen(camera, film.choice))

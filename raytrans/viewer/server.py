@@ -12,7 +12,7 @@ from raytrans.geometry.cameras import Cameras
 from raytrans.viewer.clouds import Points, cloud_pieces
 from raytrans.viewer.frames import FrameMaker
 from raytrans.viewer.sources import Choice, Sources
-from raytrans.viewer.stage import Stage, browser_pose, field_of_view, middle_camera
+from raytrans.viewer.stage import Stage, browser_pose, distances, field_of_view, middle_camera
 from raytrans.viewer.turns import Next, Rank
 from raytrans.viewer.visit import Visit
 from raytrans.viewer.worker import Worker
@@ -170,8 +170,8 @@ class Viewer:
 
 def frustum_size(cameras: Cameras) -> float:
     """How large cameras of the stage are drawn, so that neighbours do not hide each other."""
-    apart = torch.cdist(cameras.centers, cameras.centers)
-    near = float(apart[apart > 0].reshape(-1).quantile(1 / max(1, len(cameras)))) if bool((apart > 0).any()) else 1.0
+    nearest = [torch.where(apart > 0, apart, torch.inf).amin(-1) for apart in distances(cameras)]
+    near = float(torch.cat(nearest).median())
     return min(LARGEST_FRUSTUM, FRUSTUM * near)
 
 

@@ -6,6 +6,7 @@ and the scale of the poses.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,7 @@ from raytrans.geometry.paths import focus, up_direction
 from raytrans.geometry.rigid import Similarity, rigid, rotation_from_quaternion
 from raytrans.shapes import Float
 
+ROWS = 256  # cameras compared with all others at a time
 LARGEST_CANVAS = 16384  # pixels; no browser has more
 
 
@@ -97,10 +99,15 @@ class Stage:
         return world.resized(*bounded_size(eye.height, eye.width, side))
 
 
+def distances(cameras: Cameras) -> Iterator[Tensor]:
+    """Distances between all places, (n, n), some rows at a time; exactly 0 from a place to itself."""
+    for some in cameras.centers.split(ROWS):
+        yield torch.cdist(some, cameras.centers, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def middle_camera(cameras: Cameras) -> int:
     """Index of the camera nearest to all others, from where most of a scene is seen."""
-    centers = cameras.centers
-    return int(torch.linalg.vector_norm(centers[:, None] - centers[None], dim=-1).sum(-1).argmin())
+    return int(torch.cat([apart.sum(-1) for apart in distances(cameras)]).argmin())
 
 
 def browser_pose(camera: Cameras) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,13 @@ def test_a_film_has_its_frames(maker, mode, tmp_path):
     assert max(np.ptp(frame) for frame in frames) > 20
 
 
+def test_a_film_that_would_not_fit_into_memory_is_refused(maker):
+    path = path_of("orbit", maker.sources.cameras, [], maker.stage, 1000)
+    film = Film(path, 1024, "colour", Choice("nearest", 2), 5.0)
+    with pytest.raises(ValueError, match="video: expected at most 100,000,000 pixels in all frames, got 8"):
+        next(film_pieces(maker, film, lambda share: None, lambda content: None))
+
+
 def test_a_video_shows_its_pictures_in_order(tmp_path):
     levels = [40, 120, 200]
     (tmp_path / "film.mp4").write_bytes(video_bytes([np.full((16, 16, 3), v, np.uint8) for v in levels], 2))

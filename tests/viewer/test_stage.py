@@ -9,6 +9,7 @@ import torch
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.paths import look_at
 from raytrans.geometry.rigid import Similarity
+from raytrans.viewer.server import frustum_size
 from raytrans.viewer.stage import Eye, Stage, field_of_view, middle_camera
 
 MOTION = Similarity.random(generator=torch.Generator().manual_seed(5), extent=1e5, octaves=9.0)
@@ -36,6 +37,16 @@ def test_up_is_up_and_lengths_are_of_order_one():
     focus = stage.from_world.apply(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     assert (placed.centers - focus).norm(dim=-1).median() == pytest.approx(1.0, abs=1e-9)
     assert placed[middle_camera(cameras)].forward[1] > 0.9
+
+
+def test_the_middle_of_very_many_cameras_and_how_large_they_are_drawn():
+    """5,000 in a row, 0.01 apart: that of the median place, and 0.3 of the distance to a neighbour."""
+    poses = torch.eye(4, dtype=torch.float64).repeat(5000, 1, 1)
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
+    poses[:, 0, 3] = 0.01 * order.double()
+    cameras = Cameras([[30.0, 0, 16], [0, 30.0, 12], [0, 0, 1]], poses, (24, 32))
+    assert int(order[middle_camera(cameras)]) in (2499, 2500)
+    assert frustum_size(cameras) == pytest.approx(0.003, rel=1e-6)
 
 
 def test_the_stage_moves_with_the_world():
