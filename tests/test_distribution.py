@@ -46,7 +46,7 @@ def built(tmp_path_factory) -> tuple[Path, Path]:
     shutil.copytree(ROOT / "raytrans", source / "raytrans", ignore=shutil.ignore_patterns("__pycache__"))
     archive = build("build_sdist", source, folder / "sdist")
     with tarfile.open(archive) as opened:
-        opened.extractall(folder / "unpacked", filter="data")
+        opened.extractall(folder / "unpacked")
     [unpacked] = (folder / "unpacked").iterdir()
     return archive, build("build_wheel", unpacked, folder / "wheel")
 
