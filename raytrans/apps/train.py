@@ -7,6 +7,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -275,7 +276,7 @@ class Curves:
         except ImportError:
             log.warning("tensorboard is not installed: the curves are in %s alone", folder.parent / LOG)
         else:
-            self._tried(lambda: setattr(self, "writer", SummaryWriter(str(folder))))
+            self.writer = self._tried(lambda: SummaryWriter(str(folder)))
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """The values of a step."""
@@ -287,9 +288,9 @@ class Curves:
         if self.writer is not None:
             self._tried(self.writer.close)
 
-    def _tried(self, work: Callable[[], object]) -> None:
+    def _tried(self, work: Callable[[], Any]) -> Any:
         try:
-            work()
+            return work()
         except OSError as error:
             self.writer = None
             log.warning("%s: no more curves for tensorboard (%s)", self.folder, error)
