@@ -37,6 +37,7 @@ ALLOWED = {
     "rendering": MODEL_SIDE | {"data"},
     "equivariance": MODEL_SIDE | {"data", "rendering"},
     "training": MODEL_SIDE | {"data", "rendering", "processes"},
+    "systems": MODEL_SIDE | {"data", "rendering", "training"},
     "export": MODEL_SIDE | {"data", "rendering", "training"},
     "reports": MODEL_SIDE | {"data", "rendering", "training", "export"},
     "viewer": MODEL_SIDE | {"data", "rendering", "export"},

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raytrans.fields.commutant import intertwiners
 from raytrans.fields.types import FieldType
 from raytrans.shapes import Float
 
@@ -68,15 +69,16 @@ def wigner(l: int, rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
 @lru_cache
 def _clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     generator = np.random.default_rng(0)
-    size = (2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1)
-    total = np.zeros((size, size))
-    for _ in range(3):
+    source, target = [], []
+    # two rotations about different axes by angles that are no fractions of a turn generate all of them
+    for _ in range(2):
         q = np.linalg.qr(generator.standard_normal((3, 3)))[0]
         rotation = torch.tensor(q * np.linalg.det(q))
         a, b, c = (wigner(l, rotation).numpy() for l in (l1, l2, l3))
-        total += np.kron(np.kron(a, b), c)
-    # the one vector that every rotation leaves alone: the top of the symmetric part of their sum
-    vector = np.linalg.eigh(total + total.T)[1][:, -1]
+        source.append(np.kron(a, b))
+        target.append(c)
+    (matrix,) = intertwiners(source, target)
+    vector = matrix.T.flatten()
     vector = vector * np.sign(vector[np.argmax(np.abs(vector) > 1e-6)])
     return vector.reshape(2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)
 

@@ -1,12 +1,13 @@
-"""Rays, points and directions: three homogeneous spaces of the rigid motions, three instances of one thing.
+"""Homogeneous spaces, instances of one thing: three of the rigid motions, and the periodic square lattice.
 
     rays       SE(3)/(SO(2) x R)     types (n, nu)       Rays
     directions SO(3)/SO(2)           types (n, 0)        Rays whose position is ignored
     points     R^3 = SE(3)/SO(3)     irreps of SO(3)     tensors (*batch, 3)
+    lattice    (Z_L^2 x D_4)/D_4     invariants          indices of sites (*batch,)
 
-A space knows the `invariants` of a target and a source, smooth and free of scale, and how to `transport` a typed
-feature from the source to the target. Pair geometries (`RayPairs` and those below) offer what kernels need: `of`,
-`features`, `phase`. Everything broadcasts targets against sources.
+A space knows how its group acts on it (`act`), the `invariants` of a target and a source, smooth and free of scale, and
+how to `transport` a typed feature from the source to the target. Pair geometries (`RayPairs` and those below) offer
+what kernels need: `of`, `features`, `phase`. Everything broadcasts targets against sources.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from raytrans.geometry.pairs import SOFTENING, RayPairs, cross_directions
 from raytrans.geometry.rays import Rays
-from raytrans.shapes import Complex, Float
+from raytrans.shapes import Complex, Float, Int
 
 # radius, over the unit, where entries that vanish on the axis of a ray have half their power
 FOOT_SOFTENING = 0.1
@@ -123,6 +124,10 @@ class PointPairs:
 class RaySpace:
     """SE(3)/(SO(2) x R): invariants cos(theta) and reciprocal product/unit; transport by the phase of the pair."""
 
+    def act(self, x: Rays, rotation: Tensor, translation: Tensor) -> Rays:
+        """Rays moved by x -> R x + t."""
+        return x.moved(rotation, translation)
+
     def invariants(self, x: Rays, y: Rays, unit: Tensor | float = 1.0) -> Float[Tensor, "*b 2"]:
         pairs = RayPairs.of(x, y, unit)
         return torch.stack([pairs.cosine, pairs.reciprocal], -1)
@@ -139,6 +144,10 @@ class RaySpace:
 class DirectionSpace:
     """SO(3)/SO(2): one invariant cos(theta); transport by the minimal rotation."""
 
+    def act(self, x: Rays, rotation: Tensor, translation: Tensor | None = None) -> Rays:
+        """Directions turned by R; a translation leaves them alone."""
+        return x.moved(rotation, torch.zeros_like(rotation[..., 0]))
+
     def invariants(self, x: Rays, y: Rays, unit: Tensor | float = 1.0) -> Float[Tensor, "*b 1"]:
         return DirectionPairs.of(x, y).cosine[..., None]
 
@@ -152,6 +161,10 @@ class DirectionSpace:
 class PointSpace:
     """R^3: one invariant |y - x|^2/unit^2; components in world axes need no transport."""
 
+    def act(self, x: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:
+        """R x + t."""
+        return x @ rotation.mT + translation
+
     def invariants(self, x: Tensor, y: Tensor, unit: Tensor | float = 1.0) -> Float[Tensor, "*b 1"]:
         return PointPairs.of(x, y, unit).displacement.square().sum(-1, keepdim=True)
 
@@ -159,6 +172,62 @@ class PointSpace:
         """The features themselves, on the broadcast batch of x and y."""
         field_type.check(features)
         batch = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1], features.shape[:-1])
+        return features.expand(*batch, features.shape[-1])
+
+
+@dataclass(frozen=True)
+class LatticeSpace:
+    """Sites of a periodic square lattice of `rows` times `columns`, i = row columns + column.
+
+    Its group are the translations and what of the symmetries of the square maps the lattice to itself. Raises
+    ValueError for fewer than 2 rows or columns.
+    """
+
+    rows: int
+    columns: int
+
+    def __post_init__(self):
+        for name in ("rows", "columns"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 2:
+                raise ValueError(f"{name}: expected a whole number of at least 2, got {value!r}")
+
+    @property
+    def sites(self) -> int:
+        return self.rows * self.columns
+
+    def place(self, i: Int[Tensor, "*b"]) -> Int[Tensor, "*b 2"]:
+        """Row and column of sites."""
+        return torch.stack([i // self.columns, i % self.columns], -1)
+
+    def act(self, i: Int[Tensor, "*b"], turn: int, shift: tuple[int, int], mirror: bool = False) -> Int[Tensor, "*b"]:
+        """Sites mirrored (column -> -column), turned by `turn` quarters, then shifted by (rows, columns).
+
+        Raises ValueError for an odd turn of a lattice that is no square.
+        """
+        if turn % 2 and self.rows != self.columns:
+            raise ValueError(f"turn: expected an even number of quarters for {self.rows}x{self.columns}, got {turn}")
+        row, column = self.place(i).unbind(-1)
+        column = -column if mirror else column
+        for _ in range(turn % 4):
+            row, column = column, -row
+        return (row + shift[0]) % self.rows * self.columns + (column + shift[1]) % self.columns
+
+    def invariants(self, x: Int[Tensor, "*#b"], y: Int[Tensor, "*#b"]) -> Int[Tensor, "*#b"]:
+        """Squared distance of sites the short way round, in squared lattice constants."""
+        size = torch.tensor([self.rows, self.columns], device=x.device)
+        apart = (self.place(y) - self.place(x)) % size
+        return torch.minimum(apart, size - apart).square().sum(-1)
+
+    def shells(self) -> Int[Tensor, "sites sites"]:
+        """Number of the shell of every pair of sites: 0 a site itself, 1 its nearest neighbours, and so on."""
+        sites = torch.arange(self.sites)
+        return self.invariants(sites[:, None], sites).unique(return_inverse=True)[1]
+
+    def transport(self, features: Tensor, field_type, x: Tensor, y: Tensor) -> Tensor:
+        """The features themselves: every site reads its value in the same axes."""
+        field_type.check(features)
+        batch = torch.broadcast_shapes(x.shape, y.shape, features.shape[:-1])
         return features.expand(*batch, features.shape[-1])
 
 

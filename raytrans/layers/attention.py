@@ -4,6 +4,7 @@
     l(q, k) = Re<q, k>/sqrt(d), or W relu(invariants of k - q)
 
 Queries, keys and values of a target transform by one unitary, so the softmax is invariant and the output is typed.
+`attend` is that sum for every space of the package; `RayAttention` makes the logits and values of rays and points.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytrans.layers.convolution import checked_features, everything, pair_geometry
-from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
+from raytrans.layers.kernel import Neighborhood, RayKernel
 from raytrans.layers.linear import AnyType, TypedLinear, signature
 from raytrans.layers.neighborhood import Elements
 from raytrans.layers.nonlinear import channel_invariants
+from raytrans.layers.radial import RadialNetwork
 from raytrans.shapes import Float, Int
+
+ACTIVATIONS = {"softmax": None, "silu": functional.silu, "relu": functional.relu}
 
 
 def attend(
@@ -26,13 +30,32 @@ def attend(
     heads: Int[Tensor, " dim"],
     neighborhood: Neighborhood,
     weights: Tensor | None = None,
+    activation: str = "softmax",
 ) -> Float[Tensor, "*targets dim"]:
-    """sum_j softmax_j(logits)[head of component] values_j for any space and either layout of pairs.
+    """sum_j A_j[head of component] values_j for any space, either layout of pairs and any value type.
 
-    `heads` names the head of every component of the values; weights (*pairs) multiply e^logit, a mask is a weight.
+    A = softmax_j(logits), or silu(logits), or relu(logits), by `activation`. `heads` names the head of every component
+    of the values; weights (*pairs) multiply e^logit or A: a mask or a cutoff is a weight. Plain arithmetic, so that
+    second derivatives exist, which fused attention has none of.
     """
-    share = neighborhood.softmax(logits, weights)
+    share = attention_weights(logits, neighborhood, weights, activation)
     return neighborhood.sum(share.index_select(-1, heads) * values)
+
+
+def attention_weights(
+    logits: Float[Tensor, "*pairs heads"],
+    neighborhood: Neighborhood,
+    weights: Tensor | None = None,
+    activation: str = "softmax",
+) -> Float[Tensor, "*pairs heads"]:
+    """A of `attend`. Raises ValueError for an unknown activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    function = ACTIVATIONS[activation]
+    if function is None:
+        return neighborhood.softmax(logits, weights)
+    share = function(logits)
+    return share if weights is None else share * weights.to(logits.dtype)[..., None]
 
 
 def component_heads(field_type: AnyType, heads: int) -> Int[Tensor, " dim"]:

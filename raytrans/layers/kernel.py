@@ -18,28 +18,11 @@ from raytrans.geometry.pairs import RayPairs
 from raytrans.geometry.spaces import FootPairs
 from raytrans.layers.linear import complex_matrix, real_part_matrix, signature
 from raytrans.layers.neighborhood import Gathered, PairList
+from raytrans.layers.radial import RadialNetwork
 from raytrans.shapes import Complex, Float
 
 Neighborhood = Gathered | PairList
 Pairs = RayPairs | FootPairs
-
-
-class RadialNetwork(nn.Module):
-    """Features of the invariants (and `extras` more invariants of the caller) -> MLP -> coefficients, all smooth."""
-
-    def __init__(self, features: int, out: int, extras: int = 0, hidden: int = 16):
-        super().__init__()
-        self.features, self.extras = features, extras
-        self.layers = nn.Sequential(nn.Linear(features + extras, hidden), nn.SiLU(), nn.Linear(hidden, out))
-        nn.init.normal_(self.layers[-1].bias)
-
-    def forward(self, features: Float[Tensor, "*pairs f"], extras: Tensor | None = None) -> Float[Tensor, "*pairs out"]:
-        given = 0 if extras is None else extras.shape[-1]
-        if given != self.extras:
-            raise ValueError(f"extras: expected {self.extras} invariants per pair, got {given}")
-        if extras is not None:
-            features = torch.cat([features, extras.expand(*features.shape[:-1], given)], -1)
-        return self.layers(features)
 
 
 class Term(NamedTuple):

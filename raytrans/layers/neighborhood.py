@@ -165,6 +165,27 @@ class PairList:
         _check_index("source", source, self.sources.numel())
         self.target_index, self.source_index = target.long(), source.long()
 
+    @classmethod
+    def within(cls, points: Float[Tensor, "a 3"], radius: float, system: Tensor | None = None) -> "PairList":
+        """All pairs of different points nearer than `radius`, of the same `system` (A,) where given.
+
+        Targets in ascending order. Raises ValueError for points that are not finite, a radius that is not positive, or
+        two points of a system at one place, between which nothing has a direction.
+        """
+        if not radius > 0:
+            raise ValueError(f"radius: expected a positive length, got {radius}")
+        if not bool(torch.isfinite(points).all()):
+            raise ValueError("points: expected finite coordinates, got NaN or infinity")
+        system = torch.zeros(len(points), dtype=torch.long, device=points.device) if system is None else system
+        found = []
+        with torch.no_grad():
+            for own in system.unique().tolist():
+                index = (system == own).nonzero()[:, 0]
+                found.append(index[_near(points[index], radius, index)])
+        pairs = torch.cat(found) if found else system.new_zeros(0, 2)
+        target, source = pairs[pairs[:, 0].argsort(stable=True)].unbind(-1)
+        return cls(target, source, (len(points),), (len(points),))
+
     @property
     def pairs(self) -> tuple[int, ...]:
         return tuple(self.target_index.shape)
@@ -204,6 +225,17 @@ class PairList:
         top = top.scatter_reduce(0, index, visible, "amax")[self.target_index]
         mass = _exp_below(logits, top) * weights
         return _divide(mass, self.sum(mass).reshape(-1, logits.shape[-1])[self.target_index])
+
+
+def _near(points: Tensor, radius: float, names: Tensor) -> Tensor:
+    """Indices (P, 2) of the pairs of different points nearer than the radius; `names` of the points, for errors."""
+    # of the differences themselves: the short way by products loses half of the digits
+    square = (points[:, None] - points).square().sum(-1)
+    square.fill_diagonal_(torch.inf)
+    if bool((square == 0).any()):
+        first, second = names[(square == 0).nonzero()[0]].tolist()
+        raise ValueError(f"points: expected different places, got points {first} and {second} at the same")
+    return (square < radius**2).nonzero()
 
 
 def _exp_below(logits: Tensor, top: Tensor) -> Tensor:

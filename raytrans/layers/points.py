@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from raytrans.fields.so3 import PointBlock, PointType, clebsch_gordan, solid_harmonics
 from raytrans.fields.types import FieldType
 from raytrans.geometry.spaces import FootPairs, PointFromRay, PointPairs, RayFromPoint
-from raytrans.layers.kernel import Neighborhood, RadialNetwork, RayKernel
+from raytrans.layers.kernel import Neighborhood, RayKernel
 from raytrans.layers.linear import signature
+from raytrans.layers.radial import RadialNetwork
 from raytrans.shapes import Float
 
 # distance, over the unit, from which kernels of points depend on the direction at full strength
