@@ -28,6 +28,14 @@ def channel_invariants(
     return torch.cat(parts, -1)
 
 
+def smooth_leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    """slope x + (1 - slope) silu(x): a leaky rectifier with all derivatives.
+
+    Source: public code of Liao and Smidt, Equiformer, 2023, where it is written with 2 sigmoid(x) - 1.
+    """
+    return slope * x + (1 - slope) * functional.silu(x)
+
+
 class TypedNorm(nn.Module):
     """Layer norm per type: invariants (f - mean)/std, other types z / rms of |z| over the channels of that type.
 

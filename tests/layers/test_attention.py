@@ -173,7 +173,7 @@ def test_says_its_types_and_refuses_nonsense():
     assert (layer.in_type, layer.query_type, layer.out_type) == tuple(map(FieldType, ("4x0+2x1", "2x0+1x1", "2x0")))
     with pytest.raises(ValueError, match="heads: expected at least 1, got 0"):
         RayAttention("1x0", "1x0", "1x0", heads=0)
-    with pytest.raises(ValueError, match="logits: expected one of dot, difference, got 'cosine'"):
+    with pytest.raises(ValueError, match="logits: expected one of dot, difference, mlp, got 'cosine'"):
         RayAttention("1x0", "1x0", "1x0", logits="cosine")
 
 
