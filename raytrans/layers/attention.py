@@ -149,7 +149,7 @@ class NonlinearMessage(nn.Module):
 MESSAGES = {"linear": lambda out_type: nn.Identity(), "nonlinear": NonlinearMessage}
 
 
-def _shares(first: AnyType, second: AnyType) -> tuple[Tensor, Tensor]:
+def shares(first: AnyType, second: AnyType) -> tuple[Tensor, Tensor]:
     """Where the components of two types lie in their sum, which merges equal types."""
     left, right = [], []
     for block in (first + second).blocks:
@@ -192,7 +192,7 @@ class RayAttention(nn.Module):
         self.logits = LOGITS[logits](self.query_type, heads)
         self.logit_bias = RadialNetwork(self.kernel.radial.features, heads, extras)
         self.message = MESSAGES["linear"](self.out_type)
-        key_index, value_index = _shares(self.query_type, self.out_type)
+        key_index, value_index = shares(self.query_type, self.out_type)
         self.register_buffer("key_index", key_index, persistent=False)
         self.register_buffer("value_index", value_index, persistent=False)
         self.register_buffer("value_heads", component_heads(self.out_type, heads), persistent=False)
