@@ -1,6 +1,6 @@
 """Depth-wise tensor products of features at points with harmonics of a direction: every channel by itself.
 
-    out^{l3}_{c, path} = w_{c, path} sqrt(2 l3 + 1) C^{l3}_{l1 l2}( f^{l1}_c, Y_{l2}(direction) ),     path = (l1, l2, l3)
+    out^{l3}_{c, path} = w_{c, path} sqrt(2 l3 + 1) C^{l3}_{l1 l2}( f^{l1}_c, Y_{l2}(direction) ),   path = (l1, l2, l3)
 
 The weights, one for each path and channel, are functions of the distance: with a `TypedLinear` that mixes the channels
 afterwards this is the kernel of tensor field networks with fewer numbers. Directions are unit vectors, so two points at
@@ -83,7 +83,7 @@ class DepthwiseTensorProduct(nn.Module):
         self.out_type, self.weights = PointType(dict(counts)), counts.total()
 
     def parts(self, features: Tensor, couplings: Couplings, weights: Tensor) -> dict[int, list[Tensor]]:
-        """For every degree l3 the products (*pairs, 2 l3 + 1, channels) from every l1: the layout that mixes fastest."""
+        """For every degree l3 the products (*pairs, 2 l3 + 1, channels) from every l1: the layout that mixes fast."""
         if weights.shape[-1] != self.weights:
             raise ValueError(f"weights: expected {self.weights} for each pair, got {weights.shape[-1]}")
         blocks, out = self.in_type.blocks, {block.l: [] for block in self.out_type.blocks}

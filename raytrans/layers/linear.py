@@ -24,7 +24,7 @@ def signature(name: str, *types: object, out: object) -> str:
 
 
 def components(field_type: AnyType, features: Float[Tensor, "*batch dim"]) -> tuple[Tensor, ...]:
-    """Real numbers (*batch, multiplicity width) of every block; one split, as every slice makes a gradient of its own."""
+    """Real numbers (*batch, multiplicity width) of every block: one split, as every slice makes a gradient."""
     return features.split([block.multiplicity * block.width for block in field_type.blocks], -1)
 
 

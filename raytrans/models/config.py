@@ -33,7 +33,7 @@ class ModelConfig:
     Switches of the ablations, whose defaults are the released model:
     kernel: "complex", or "real" coefficients of the typed values.
     pooling: "attention" over the sources, or visibility-weighted "moments" (mean and variance) in its place.
-    logits: of that attention, by the "difference" of query and key, by their "dot" product, or by an "mlp" of their sum.
+    logits: of that attention, by the "difference" of query and key, their "dot" product, or an "mlp" of their sum.
     messages: of that attention, "linear" in the tokens, or "nonlinear".
     moments: whether the variance over the sources is handed on beside their mean.
     visibility: whether the sources' own depth distributions ("sweep") enter weights and tokens of the view stage.
