@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from raytrans.fields.so3 import PointType
 from raytrans.geometry.rigid import random_rotation
+from raytrans.layers.nonlinear import TypedNorm
 from raytrans.systems.molecules import equiformer
 from raytrans.systems.molecules.batches import collate
 from raytrans.systems.molecules.equiformer import Equiformer, EquiformerConfig, GraphAttention
@@ -276,3 +278,18 @@ def test_what_no_energy_exists_of_is_refused():
 def test_configurations_that_mean_nothing_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **changes)
+
+
+def test_the_norm_is_the_formula_channel_by_channel():
+    """Invariants are centred and divided by their deviation, degrees by the root mean square of their lengths."""
+    kind = PointType("4x0 + 3x1 + 2x3")
+    layer, x = TypedNorm(kind), 5 * torch.randn(kind.dim)
+    for value in layer.parameters():
+        value.data.normal_()
+    scalars, vectors, cubic = x[:4].numpy(), x[4:13].view(3, 3).numpy(), x[13:].view(2, 7).numpy()
+    scales = [scale.detach().numpy() for scale in layer.scales]
+    expected = [(scalars - scalars.mean()) / np.sqrt(scalars.var() + 1e-5) * scales[0] + layer.bias.detach().numpy()]
+    for part, scale in ((vectors, scales[1]), (cubic, scales[2])):
+        size = np.sqrt((part**2).sum(1).mean() + 1e-5)
+        expected.append((part / size * scale[:, None]).flatten())
+    np.testing.assert_allclose(layer(x).detach().numpy(), np.concatenate(expected), atol=1e-12)
