@@ -72,7 +72,7 @@ def main(arguments: Namespace) -> int:
             cli.say(f"{name}, seed {seed}: {runs[name][-1]['steps']} steps, force errors in meV/Angstrom: {best}")
     table = table_of(runs, facts)
     cli.say(markdown(*table))
-    arms = {name: {**facts[name], "runs": runs[name], "errors": summary(runs[name])} for name in arguments.arms}
+    arms = {name: {**facts[name], **results(runs[name])} for name in arguments.arms}
     values = {"batch": BATCH, "learning_rate": RATE, "steps": arguments.steps, "frames": arguments.frames, "arms": arms}
     finish(arguments, values, picture(runs), NAME)
     return 0
@@ -129,6 +129,18 @@ def run(config: EquiformerConfig, options: Options, train: list[Molecule], test:
     }
 
 
+def results(runs: list[dict]) -> dict[str, object]:
+    """Errors over the seeds, the mean curve of the loss, and every run without its own."""
+    own = [{key: value for key, value in one.items() if key != "losses"} for one in runs]
+    return {"errors": summary(runs), "losses": [float(f"{v:.3g}") for v in mean_losses(runs)], "runs": own}
+
+
+def mean_losses(runs: list[dict]) -> np.ndarray:
+    """Mean over the seeds of the loss in equal parts of a training."""
+    count = min(len(one["losses"]) for one in runs)
+    return np.mean([one["losses"][:count] for one in runs], 0)
+
+
 def summary(runs: list[dict]) -> dict[str, dict[str, dict]]:
     """Mean and deviation over the seeds of every error on every test set."""
     return {
@@ -161,17 +173,16 @@ def picture(runs: dict[str, list[dict]]) -> np.ndarray:
     """Errors of every model, one molecule against the other, and the loss while they were trained."""
     first, second = TEST
     panels = []
-    for key, unit in (("force", "force error, meV/Å"), ("energy", "energy error, meV")):
+    for key, unit in (("force", "force error, meV/Angstrom"), ("energy", "energy error, meV")):
         parts = [
             ([one["errors"][first][key] for one in own], [one["errors"][second][key] for one in own])
             for own in runs.values()
         ]
-        panels.append(Plot(f"{unit}: {second}", f"of {first}", parts, style="dots", x_zero=False))
+        panels.append(Plot(f"{second.split()[0]}: {unit}", f"{first}: {unit}", parts, style="dots", x_zero=False))
     curves = []
     for own in runs.values():
-        count = min(len(one["losses"]) for one in own)
-        mean = np.mean([one["losses"][:count] for one in own], 0)
-        curves.append((100 * (np.arange(count) + 0.5) / count, mean))
+        mean = mean_losses(own)
+        curves.append((100 * (np.arange(len(mean)) + 0.5) / len(mean), mean))
     panels.append(Plot("loss while training", "% of the CPU time", curves, log_y=True))
     return plots(panels, list(runs), columns=3)
 
