@@ -131,8 +131,11 @@ class AttentionLayer(nn.Module):
         """w_i = sum_j [phi] (s2 V_j + s3 r/|r|)."""
         if self.vector_cutoff:
             keep, make = keep * edges.fade[:, None], make * edges.fade[:, None]
-        message = edges.pairs.source(vectors).unflatten(-1, (-1, 3)) * keep[..., None]
-        return edges.pairs.sum((message + make[..., None] * edges.direction[:, None]).flatten(-2))
+        # axes before channels on the pairs: products along memory take half the time
+        flipped = vectors.unflatten(-1, (-1, 3)).mT.flatten(-2)
+        message = edges.pairs.source(flipped).unflatten(-1, (3, -1)) * keep[:, None]
+        message = message + make[:, None] * edges.direction[..., None]
+        return edges.pairs.sum(message.flatten(-2)).unflatten(-1, (3, -1)).mT.flatten(-2)
 
     def __repr__(self) -> str:
         return signature("AttentionLayer", self.type, out=self.type)
