@@ -56,7 +56,7 @@ class SpinAttention(nn.Module):
 
     def forward(self, spins: Float[Tensor, "*b sites 3"]) -> Float[Tensor, "*b sites 3"]:
         query, key, value = self.sums(spins).split(self.heads, -3)
-        logits = (query @ key.mT).movedim(-3, -1) / math.sqrt(3)
+        logits = (query / math.sqrt(3) @ key.mT).movedim(-3, -1)
         batch, sites = spins.shape[:-2], spins.shape[-2]
         pairs = Gathered.dense((*batch, sites), (*batch, sites), len(batch))
         values = pairs.source(value.movedim(-3, -2).flatten(-2))
