@@ -94,3 +94,8 @@ class EffectiveModel(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops(self) -> int:
+        """Nominal floating-point operations of one log W_eff, two for each multiplication of the matrix products."""
+        heads, shells = sum(block.heads for block in self.blocks), len(self.couplings)
+        return 2 * self.space.sites**2 * (heads * (3 * 3 + 3 + 3) + 3 + shells)

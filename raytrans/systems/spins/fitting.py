@@ -19,7 +19,7 @@ class Schedule:
 
     steps: int = 800
     batch: int = 128
-    rate: float = 5e-3
+    rate: float = 1e-2
     decay: float = 1e-4
     clip: float = 1.0
     ramp: float = 0.1
