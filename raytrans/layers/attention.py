@@ -25,8 +25,8 @@ ACTIVATIONS = {"softmax": None, "silu": functional.silu, "relu": functional.relu
 
 
 def attend(
-    logits: Float[Tensor, "*pairs heads"],
-    values: Float[Tensor, "*pairs dim"],
+    logits: Float[Tensor, "*#pairs heads"],
+    values: Float[Tensor, "*#pairs dim"],
     heads: Int[Tensor, " dim"],
     neighborhood: Neighborhood,
     weights: Tensor | None = None,
@@ -39,7 +39,18 @@ def attend(
     second derivatives exist, which fused attention has none of.
     """
     share = attention_weights(logits, neighborhood, weights, activation)
+    common = neighborhood.common(values)
+    if common is not None and len(heads.bincount(minlength=share.shape[-1]).unique()) == 1:
+        return _products(share, common, heads)
     return neighborhood.sum(share.index_select(-1, heads) * values)
+
+
+def _products(share: Tensor, values: Tensor, heads: Tensor) -> Tensor:
+    """`attend` of values (..., K, dim) that all targets see, heads of equal width: one matrix product for each head."""
+    order = heads.argsort(stable=True)
+    parts = values.index_select(-1, order).unflatten(-1, (share.shape[-1], -1)).movedim(-2, -3)
+    summed = (share.movedim(-1, -3) @ parts).movedim(-3, -2).flatten(-2)
+    return summed.index_select(-1, order.argsort())
 
 
 def attention_weights(
