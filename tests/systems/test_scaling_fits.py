@@ -71,7 +71,7 @@ def test_drawing_points_apart_is_too_sure_where_a_seed_swings_as_a_whole():
         losses = synthetic(rng, seeds=4, noise=0.01) * (X / 10**9.5) ** (0.02 * rng.standard_normal((4, 1)))
         low, high = fit_power_law(X, losses, repeats=200).interval
         hits += low <= 0.3 <= high
-    assert hits / 200 < 0.6
+    assert hits / 200 < 0.8
 
 
 def test_intervals_with_a_floor_cover_it():
