@@ -11,7 +11,7 @@ EXPONENTS = (0.01, 4.0)  # that are looked for where there is a floor
 ROUNDS, GRID = 5, 25  # of a search that narrows to two steps of its grid at each round
 REPEATS, LEVEL = 1000, 0.95
 
-Values = Sequence | np.ndarray
+Values = float | Sequence | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,39 @@ def fit_power_law(
     one more, and for points at one x.
     """
     x, losses = _checked(x, losses, 4 if floor else 3)
-    logs, fit = np.log(losses), _with_floor if floor else _without_floor
-    means = logs.mean(0)
-    exponent, bottom, amplitude = (float(value[0]) for value in fit(x, means[None]))
-    fitted = np.log(bottom + amplitude * x**-exponent)
-    bounds = floor_bounds = None
+    logs, drawn = np.log(losses), None
     if len(logs) > 1:
         drawn = resampled(logs, 1 if joint else 0, repeats, seed=0)
+    return fitted_law(x, logs, logs.mean(0), drawn, floor, level, (len(logs) - 1) * (1 if joint else len(x)))
+
+
+def fitted_law(
+    x: np.ndarray,
+    logs: np.ndarray,
+    means: np.ndarray,
+    drawn: np.ndarray | None,
+    floor: bool,
+    level: float,
+    freedom: int,
+) -> PowerLaw:
+    """The law of log losses `means` (points,), its intervals from draws of them (repeats, points), and that of every
+    seed alone from `logs` (seeds, points).
+    """
+    fit = _with_floor if floor else _without_floor
+    exponent, bottom, amplitude = (float(value[0]) for value in fit(x, means[None]))
+    bounds = floor_bounds = None
+    if drawn is not None:
         exponents, floors, _ = fit(x, drawn)
-        freedom = (len(logs) - 1) * (1 if joint else len(x))
         bounds = interval(exponent, exponents, level, freedom)
         floor_bounds = interval(bottom, floors, level, freedom) if floor else None
+    misfit = means - np.log(bottom + amplitude * x**-exponent)
     return PowerLaw(
         amplitude,
         exponent,
         bottom,
         bounds,
         floor_bounds,
-        float(np.sqrt(np.mean((means - fitted) ** 2))),
+        float(np.sqrt(np.mean(misfit**2))),
         tuple(map(float, fit(x, logs)[0])),
         (floor_bounds is not None and floor_bounds[0] > 0) if floor else None,
     )
