@@ -32,7 +32,7 @@ class PowerLaw:
     seeds: tuple[float, ...]
     identified: bool | None
 
-    def __call__(self, x: Values) -> np.ndarray:
+    def __call__(self, x: Values) -> Values:
         """The loss at x."""
         return self.floor + self.amplitude * np.asarray(x, float) ** -self.exponent
 

@@ -91,12 +91,12 @@ class Surface:
     misfit: float
     determined: bool
 
-    def __call__(self, work: Values, samples: Values) -> np.ndarray:
+    def __call__(self, work: Values, samples: Values) -> Values:
         """The loss at work and samples."""
         work, samples = np.asarray(work, float), np.asarray(samples, float)
         return self.floor + self.a * work**-self.alpha + self.b * samples**-self.beta
 
-    def best(self, budget: Values) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, budget: Values) -> tuple[Values, Values]:
         """Work of a sample and number of samples of the least loss at a budget, their product.
 
         work = (alpha a / (beta b))^(1/(alpha + beta)) budget^(beta/(alpha + beta)), where the derivative along
