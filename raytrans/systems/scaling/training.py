@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raytrans.systems.scaling.flops import Rule, nominal_flops
-from raytrans.systems.scaling.grid import Cell
+from raytrans.systems.scaling.grid import FRESH, Cell
 
 WARMUP, CLIP, AVERAGED = 20, 1.0, 0.25
 
@@ -46,13 +46,13 @@ def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
     optimizer = torch.optim.Adam(weights, lr=task.rates[cell.arm])
     mean, count, losses = [torch.zeros_like(w) for w in weights], 0, []
     for step in range(1, steps[-1] + 1):
+        batch = next(batches) if step > 1 else batch
         for group in optimizer.param_groups:
             group["lr"] = task.rates[cell.arm] * min(1.0, step / WARMUP)
         optimizer.zero_grad(set_to_none=True)
         task.loss(model, batch).backward()
         nn.utils.clip_grad_norm_(weights, CLIP)
         optimizer.step()
-        batch = next(batches)
         length = steps[len(losses)]
         if step > (1 - AVERAGED) * length:
             count += 1
@@ -62,6 +62,21 @@ def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
             losses.append(held_out_loss(task, model, mean))
             count = 0
     return {"losses": losses, "flops": flops, "parameters": sum(w.numel() for w in weights)}
+
+
+def epochs(pool: int, data: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches (batch,) of numbers of samples: of the first `data` of the pool, shuffled anew each time.
+
+    With `FRESH` every sample of the pool once, in order. Raises ValueError for more samples than the pool has, for
+    fewer than a batch, and, when it happens, where a pool of fresh ones is used up.
+    """
+    if not batch <= (data or pool) <= pool:
+        raise ValueError(f"data: expected {batch}, a batch, to {pool}, all that are drawn, got {data or pool}")
+    generator = torch.Generator().manual_seed(seed)
+    while data != FRESH:
+        yield from torch.randperm(data, generator=generator)[: data // batch * batch].split(batch)
+    yield from torch.arange(pool // batch * batch).split(batch)
+    raise ValueError(f"steps: expected at most {pool // batch}, for which fresh samples are drawn, got more")
 
 
 @torch.no_grad()
