@@ -9,6 +9,7 @@ from raytrans.systems.raydepth import ARMS, NativeRayDepth, RayDepths, draw, err
 from raytrans.systems.scaling.training import Task, epochs
 
 BATCH, CAMERAS, RAYS, TARGETS = 8, 4, 6, 8  # scenes of a step; of a scene: cameras, source rays of each, target rays
+LAYERS = 1
 HELD_OUT, PART, HELD_OUT_SEED = 256, 32, 1_000_003
 RATE = 3e-3
 
@@ -32,7 +33,7 @@ def ray_task(pool: int, rate: float = RATE) -> Task:
 
     held_out = scenes(HELD_OUT, HELD_OUT_SEED)
     return Task(
-        build=lambda arm, size: NativeRayDepth(arm, size),
+        build=lambda arm, size: NativeRayDepth(arm, size, LAYERS),
         batches=batches,
         loss=lambda model, batch: error(model(batch), batch),
         held_out=[held_out[i : i + PART] for i in range(0, HELD_OUT, PART)],
