@@ -11,7 +11,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from raytrans.fields.types import FieldType
 from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.neighborhood import Gathered
 from raytrans.shapes import Float
