@@ -8,6 +8,7 @@ from raytrans.geometry.rays import Rays
 from raytrans.layers.attention import RayAttention
 from raytrans.layers.convolution import RayConvolution, everything, pair_geometry
 from raytrans.layers.linear import TypedLinear
+from raytrans.systems.algebra import MultivectorTransformer
 from raytrans.systems.scaling.flops import (
     RULES,
     executed_flops,
@@ -63,6 +64,20 @@ def test_an_equilinear_layer_of_multivectors_by_hand():
     elements = multivector_elements(2, 5, 3, 7)
     assert elements == 2 * 5 + 2 * 7 + 3 * 5 + 256 * 21 == 5415
     assert multivector_elements(0, 0, 1, 1, 8) == 64 and multivector_elements(0, 0, 1, 1, 32) == 1024
+
+
+@pytest.mark.parametrize(("variant", "components"), [("E", 8), ("iP", 16), ("C", 32)])
+def test_a_transformer_of_multivectors_by_hand(variant, components):
+    """Entrance 3 + 2 to 4 + 6, one block, exit to 1 + 0; maps of the block are of 4 multivectors and 6 scalars."""
+    model = MultivectorTransformer(variant, ((3, 2), (4, 6), (1, 0)), layers=1, heads=2)
+    x = torch.randn(2, 5, model.in_type.dim)
+
+    def elements(s_in, s_out, mv_in, mv_out):
+        return s_in * s_out + s_in * mv_out + mv_in * s_out + components**2 * mv_in * mv_out
+
+    attention, mixing = 4 * elements(6, 6, 4, 4), elements(6, 6, 4, 8) + 2 * elements(6, 6, 4, 4)
+    whole = elements(2, 6, 3, 4) + attention + mixing + elements(6, 0, 4, 1)
+    assert nominal_flops(model, lambda: model(x)) == 6 * 10 * whole
 
 
 class Table(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.neighborhood import Gathered
 from raytrans.shapes import Float
+from raytrans.systems.algebra import MultivectorTransformer
 from raytrans.systems.raydepth.plain import PlainBlock
 from raytrans.systems.scaling.bodies import CORNERS, GRAVITY, draw_bodies, simulate
 from raytrans.systems.scaling.training import Task, epochs
@@ -21,7 +22,7 @@ from raytrans.systems.scaling.training import Task, epochs
 SECONDS, STEPS = 0.6, 48  # how much later, and the steps of the simulation
 SPREAD = 1.0  # of where a scene lies, which is about 2 wide
 BATCH, HELD_OUT, PART, HELD_OUT_SEED = 16, 512, 64, 1_000_003
-LAYERS, HEADS = 3, 4
+LAYERS, HEADS = 2, 4
 FACES = torch.stack([(CORNERS[:, a] == s).nonzero()[:, 0] for a in range(3) for s in (-1, 1)])  # (6, 4)
 
 
@@ -127,8 +128,31 @@ class PlainFalls(nn.Module):
         return self.head(self.norm(x)).unflatten(-1, (4, 3))
 
 
-ARMS = {"plain": PlainFalls, "augmented": PlainFalls}
-RATES = {"plain": 3e-3, "augmented": 3e-3}
+class AlgebraFalls(nn.Module):
+    """The same faces as multivectors of the improved projective transformer, with twice as many scalars.
+
+    A corner is a point and, in the same multivector, the plane through it whose normal is its velocity; one more is the
+    floor, whose normal tells where gravity points. What is returned are normals of planes, which translations leave
+    alone.
+    """
+
+    def __init__(self, multivectors: int, bodies: int = 3):
+        super().__init__()
+        hidden = multivectors, 2 * multivectors
+        self.body = MultivectorTransformer("iP", ((5, bodies + 1), hidden, (4, 0)), LAYERS, heads=2)
+
+    def forward(self, scenes: Falls) -> Float[Tensor, "b f 4 3"]:
+        space = self.body.embedding
+        corners, velocities = scenes.faces(scenes.corners), scenes.faces(scenes.velocities)
+        seen = space.point(corners) + space.plane(velocities, (velocities * corners).sum(-1))
+        up = -scenes.gravity / GRAVITY
+        floor = space.plane(up, (up * scenes.ground).sum(-1))[:, None, None].expand(-1, seen.shape[1], -1, -1)
+        x = self.body.in_type.join((scenes.kinds(), torch.cat([seen, floor], -2)))
+        return self.body.out_type.split(self.body(x))[1][..., 1:4]
+
+
+ARMS = {"algebra": AlgebraFalls, "plain": PlainFalls, "augmented": PlainFalls}
+RATES = {"algebra": 6e-3, "plain": 3e-3, "augmented": 3e-3}
 
 
 def falling_task(pool: int) -> Task:

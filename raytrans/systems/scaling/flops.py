@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raytrans.layers.kernel import RayKernel
 from raytrans.layers.linear import TypedLinear
+from raytrans.layers.multivectors import MultivectorLinear, MultivectorLogits, MultivectorNorm
 
 PER_ELEMENT = 6
 Rule = Callable[[nn.Module, Tensor], float]
@@ -51,7 +52,26 @@ def _kernel(layer: RayKernel, out: Tensor) -> float:
     return elements * (out.numel() / layer.out_type.dim)
 
 
-RULES: dict[type, Rule] = {nn.Linear: _dense, nn.Conv2d: _convolution, TypedLinear: _typed, RayKernel: _kernel}
+def _multivectors(layer: MultivectorLinear, out: Tensor) -> float:
+    own, to = layer.in_type, layer.out_type
+    elements = multivector_elements(own.scalars, to.scalars, own.multivectors, to.multivectors, own.algebra.dim)
+    return elements * (out.numel() / to.dim)
+
+
+def nothing(layer: nn.Module, out: Tensor) -> float:
+    """The rule of layers whose matrices are not multiplied with."""
+    return 0.0
+
+
+RULES: dict[type, Rule] = {
+    nn.Linear: _dense,
+    nn.Conv2d: _convolution,
+    TypedLinear: _typed,
+    RayKernel: _kernel,
+    MultivectorLinear: _multivectors,
+    MultivectorNorm: nothing,
+    MultivectorLogits: nothing,
+}
 
 
 def nominal_flops(model: nn.Module, run: Callable[[], object], rules: Mapping[type, Rule] | None = None) -> float:
@@ -90,11 +110,6 @@ def _own(layer: nn.Module) -> list[Tensor]:
     """Parameters of a layer itself, also those that it keeps in lists."""
     lists = [child for child in layer.children() if isinstance(child, nn.ParameterList)]
     return [p for part in (layer, *lists) for p in part.parameters(recurse=False)]
-
-
-def nothing(layer: nn.Module, out: Tensor) -> float:
-    """The rule of layers whose matrices are not multiplied with."""
-    return 0.0
 
 
 def executed_flops(run: Callable[[], object]) -> float:

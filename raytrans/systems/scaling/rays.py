@@ -18,9 +18,9 @@ from raytrans.systems.scaling.training import Task, epochs
 
 CAMERAS, RAYS, TARGETS = 4, 6, 8  # of a scene: cameras, source rays of each, target rays of one more
 HALF, DISTANCE, WITHIN = (0.4, 1.2), (2.0, 3.0), 0.9  # half axes, of cameras from the middle, share that rays aim at
-BATCH, LAYERS = 8, 2
+BATCH, LAYERS = 8, 1
 HELD_OUT, PART, HELD_OUT_SEED = 256, 32, 1_000_003
-RATES = dict.fromkeys(ARMS, 3e-3)
+RATES = dict.fromkeys(ARMS, 5e-3)
 
 
 def ellipsoid_depth(
