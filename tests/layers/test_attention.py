@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
-from raytrans.layers.attention import DifferenceLogits, RayAttention, component_heads
+from raytrans.layers.attention import DifferenceLogits, RayAttention, attend, component_heads
 from raytrans.layers.neighborhood import Gathered, PairList
 
 IN = FieldType("3x0 + 2x1 + 2x2 + 2x(1,0.7)")
@@ -125,6 +125,45 @@ def test_difference_logits_are_a_loop_over_channels():
         size = max((k - q)[c].real, 0) if block.real else math.sqrt(abs((k - q)[c]) ** 2 + 1e-5)
         expected += weight[:, c] * size
     np.testing.assert_allclose(layer(query, key).detach().numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "silu", "relu"])
+def test_attend_is_a_loop_for_every_activation_and_layout(activation):
+    index = torch.stack([torch.randperm(6)[:3] for _ in range(4)])
+    logits, values, weights = torch.randn(4, 3, 2), torch.randn(4, 3, 5), torch.rand(4, 3)
+    weights[2] = 0
+    heads = torch.tensor([0, 1, 0, 1, 1])
+    listed = PairList(torch.arange(4).repeat_interleave(3), index.reshape(-1), (4,), (6,))
+    expected = np.zeros((4, 5))
+    for i in range(4):
+        for c, h in enumerate(heads.tolist()):
+            l, w = logits[i, :, h].double().numpy(), weights[i].double().numpy()
+            share = {
+                "softmax": w * np.exp(l) / max(1e-300, (w * np.exp(l)).sum()),
+                "silu": w * l / (1 + np.exp(-l)),
+                "relu": w * np.maximum(l, 0),
+            }[activation]
+            expected[i, c] = share @ values[i, :, c].double().numpy()
+    gathered = attend(logits, values, heads, Gathered.from_index(index, (6,)), weights, activation)
+    np.testing.assert_allclose(gathered, expected, atol=1e-6)
+    flat = logits.reshape(-1, 2), values.reshape(-1, 5), heads, listed, weights.reshape(-1)
+    np.testing.assert_allclose(attend(*flat, activation), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "silu"])
+def test_attend_has_second_derivatives(activation):
+    neighborhood = PairList(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2]), (2,), (3,))
+    logits = torch.randn(4, 1, dtype=torch.float64, requires_grad=True)
+    values, heads = torch.randn(4, 2, dtype=torch.float64, requires_grad=True), torch.tensor([0, 0])
+    call = lambda a, b: attend(a, b, heads, neighborhood, activation=activation)  # noqa: E731
+    assert torch.autograd.gradgradcheck(call, (logits, values))
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="activation: expected one of softmax, silu, relu, got 'tanh'"):
+        attend(
+            torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1).long(), Gathered.dense((1,), (1,)), None, "tanh"
+        )
 
 
 def test_masks(random_rays):
