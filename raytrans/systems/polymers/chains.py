@@ -1,8 +1,8 @@
 """Polymer chains as graphs: atoms and bonds of a backbone with side groups, any number of units long.
 
-A unit is a row of backbone atoms, each with the groups that hang on it; "R" stands for the side group. A group is a tree,
-(element, group, group, ...). Both ends of a chain are closed by hydrogen. No chain has a ring. How an atom binds follows
-from its element and its number of neighbours: carbon with three is flat, oxygen with one is a carbonyl.
+A unit is a row of backbone atoms, each with the groups that hang on it; "R" stands for the side group. A group is a
+tree, (element, group, group, ...). Both ends of a chain are closed by hydrogen. No chain has a ring. How an atom binds
+follows from its element and its number of neighbours: carbon with three is flat, oxygen with one is a carbonyl.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@
       - c/2 sum_i alpha_i |sum_j q_j r_ij/(r^2 + b^2)^{3/2}|^2
 
 The last term is that of dipoles which the charges of the molecule induce: the square couples every three atoms. Units
-eV, Angstrom, amu, elementary charges. It is written for this package (`parameters`), it is not density functional theory.
+eV, Angstrom, amu, elementary charges. It is written for this package (`parameters`), and is not density functional
+theory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,7 @@ class Reference:
         return torch.stack(list(self.terms(positions).values())).sum(0)
 
     def __call__(self, positions: Float[Tensor, "*batch atoms 3"]) -> tuple[Tensor, Tensor]:
-        """Energies (*batch, systems) in eV and forces -dE/dx (*batch, atoms, 3) in eV/A, by automatic differentiation."""
+        """Energies (*batch, systems) in eV and forces -dE/dx (*batch, atoms, 3) in eV/A, by autograd."""
         with torch.enable_grad():
             places = positions.detach().requires_grad_()
             energies = self.energies(places)
@@ -167,7 +168,7 @@ def _bending(positions: Tensor, angles: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _twisting(positions: Tensor, torsions: Tensor, numbers: Tensor) -> Tensor:
-    """In powers of cos p, with p = 180 degrees where the chain is stretched; undefined where three atoms are on a line."""
+    """In powers of cos p, p = 180 degrees where the chain is stretched; undefined where three atoms are on a line."""
     one, two, three = (_between(positions, torsions, i, i + 1) for i in range(3))
     cosine = torch.cosine_similarity(torch.linalg.cross(one, two), torch.linalg.cross(two, three), -1)
     powers = (1 + cosine, 2 - 2 * cosine.square(), 1 + cosine * (4 * cosine.square() - 3))

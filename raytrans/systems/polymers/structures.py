@@ -1,4 +1,4 @@
-"""Structures of chains in space: atoms set one after another, at the reference's lengths and angles, without overlaps."""
+"""Structures of chains in space: atoms set one after another, at their rest lengths and angles, without overlaps."""
 
 import math
 from collections import defaultdict

@@ -20,8 +20,8 @@ class Topology:
     """Atoms, and the terms they take part in, by their numbers.
 
     kinds: element and number of neighbours of every atom, as in "C4". system (A,): the molecule of every atom.
-    bonds (B, 2); angles (G, 3), the middle atom in the middle; torsions (T, 4), along the bonds; pairs (P, 2): every two
-    atoms of one molecule, the lower number first, and apart (P,): how many bonds lie between them.
+    bonds (B, 2); angles (G, 3), the middle atom in the middle; torsions (T, 4), along the bonds; pairs (P, 2): every
+    two atoms of one molecule, the lower number first, and apart (P,): how many bonds lie between them.
     """
 
     kinds: tuple[str, ...]
