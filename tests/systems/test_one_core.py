@@ -45,7 +45,7 @@ def drawn(*shape: int) -> Tensor:
 
 
 def attention_between(space, kernel=RayKernel) -> Case:
-    """`RayAttention` of a space on itself; features of points turn with the world, those of rays are in their frames."""
+    """`RayAttention` of a space on itself; features of points turn with the world, those of rays with nothing."""
     kind = PointType("2x0 + 1x1 + 1x2") if space is POINTS else FieldType("2x0 + 1x1 + 1x2")
     layer = RayAttention(kind, kind, kind, heads=2, kernel=kernel).double()
     points, features = drawn(6, 3), drawn(6, kind.dim)
