@@ -8,6 +8,7 @@ Queries, keys and values of a target transform by one unitary, so the softmax is
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ ACTIVATIONS = {"softmax": None, "silu": functional.silu, "relu": functional.relu
 
 
 def attend(
-    logits: Float[Tensor, "*pairs heads"],
-    values: Float[Tensor, "*pairs dim"],
+    logits: Float[Tensor, "*#pairs heads"],
+    values: Float[Tensor, "*#pairs dim"],
     heads: Int[Tensor, " dim"],
     neighborhood: Neighborhood,
     weights: Tensor | None = None,
@@ -39,7 +40,18 @@ def attend(
     second derivatives exist, which fused attention has none of.
     """
     share = attention_weights(logits, neighborhood, weights, activation)
+    common = neighborhood.common(values)
+    if common is not None and len(heads.bincount(minlength=share.shape[-1]).unique()) == 1:
+        return _products(share, common, heads)
     return neighborhood.sum(share.index_select(-1, heads) * values)
+
+
+def _products(share: Tensor, values: Tensor, heads: Tensor) -> Tensor:
+    """`attend` of values (..., K, dim) that all targets see, heads of equal width: one matrix product for each head."""
+    order = heads.argsort(stable=True)
+    parts = values.index_select(-1, order).unflatten(-1, (share.shape[-1], -1)).movedim(-2, -3)
+    summed = (share.movedim(-1, -3) @ parts).movedim(-3, -2).flatten(-2)
+    return summed.index_select(-1, order.argsort())
 
 
 def attention_weights(
@@ -58,7 +70,15 @@ def attention_weights(
     return share if weights is None else share * weights.to(logits.dtype)[..., None]
 
 
-def component_heads(field_type: AnyType, heads: int) -> Int[Tensor, " dim"]:
+@runtime_checkable
+class Channels(Protocol):
+    """What heads are dealt to, any type of features: blocks of channels, each with a `multiplicity` and a `width`."""
+
+    channels: int
+    blocks: tuple
+
+
+def component_heads(field_type: Channels, heads: int) -> Int[Tensor, " dim"]:
     """Head of every component: channels are dealt to the heads in turn, components of a channel stay together."""
     channel_heads = torch.arange(field_type.channels) % heads
     widths = torch.tensor([b.width for b in field_type.blocks for _ in range(b.multiplicity)], dtype=torch.long)
@@ -68,7 +88,7 @@ def component_heads(field_type: AnyType, heads: int) -> Int[Tensor, " dim"]:
 class DotLogits(nn.Module):
     """Re<q, k>/sqrt(d) of every head; with adjacent real and imaginary parts this is a plain dot product."""
 
-    def __init__(self, query_type: AnyType, heads: int):
+    def __init__(self, query_type: Channels, heads: int):
         super().__init__()
         own = functional.one_hot(component_heads(query_type, heads), heads)
         self.register_buffer("heads", own, persistent=False)

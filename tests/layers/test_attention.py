@@ -151,6 +151,21 @@ def test_attend_is_a_loop_for_every_activation_and_layout(activation):
     np.testing.assert_allclose(attend(*flat, activation), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("heads", [[0, 1, 0, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+def test_values_that_all_targets_see_are_summed_as_others(heads):
+    """Dense pairs keep one value for all targets: the sums are those of values laid out for every target."""
+    generator = torch.Generator().manual_seed(0)
+    logits, values, weights = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 5, 6, 2), (3, 6, 4), (3, 5, 6))
+    )
+    pairs, heads = Gathered.dense((3, 5), (3, 6), 1), torch.tensor(heads)
+    for activation in ("softmax", "silu", "relu"):
+        got = attend(logits, pairs.source(values), heads, pairs, weights.abs(), activation)
+        laid = values[:, None].expand(3, 5, 6, 4)
+        expected = attend(logits, laid, heads, Gathered.laid_out((3, 5), 6), weights.abs(), activation)
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("activation", ["softmax", "silu"])
 def test_attend_has_second_derivatives(activation):
     neighborhood = PairList(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2]), (2,), (3,))

@@ -119,7 +119,7 @@ def fit(model: nn.Module, molecules: Sequence[Molecule], options: Options) -> Fi
     _check_known(everything, options.loss)
     offsets = nn.Parameter(constants(everything.energies, everything))
     generator = torch.Generator().manual_seed(options.seed)
-    optimizer = torch.optim.Adam([*model.parameters(), offsets], options.learning_rate)
+    optimizer = torch.optim.Adam([*model.parameters(), offsets], options.learning_rate, fused=True)
     mean, order, losses = copy.deepcopy(model), torch.empty(0, dtype=torch.long), []
     start = time.process_time()
     while (progress := _progress(len(losses), time.process_time() - start, options)) < 1:
