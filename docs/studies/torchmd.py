@@ -35,7 +35,8 @@ NAME = "torchmd"
 ELEMENTS = [1, 6, 8]
 HELD_OUT, TESTED, TURN = 10, 100, 1000
 """Every tenth frame of a training set is kept; at most so many frames are tested; the seed of their rotations."""
-BATCH, RATE = 4, 3e-3
+BATCH, RATE, RAYS = 4, 3e-3, 3
+"""Molecules of a step, the learning rate, and how many times longer the layers of rays are trained."""
 RENDERERS, LAYERS = ("released weights", "untrained renderer"), ("all source rays", "untrained")
 SCENE = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
 
@@ -326,7 +327,7 @@ def main(arguments: Namespace) -> int:
     runs = Runs(arguments)
     found = molecules(arguments, runs)
     native = [
-        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, 60 * arguments.minutes))
+        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, RAYS * 60 * arguments.minutes))
         for seed in arguments.seeds
     ]
     renderer = runs.get(("renderer",), lambda: renderer_structure(SCENE))
