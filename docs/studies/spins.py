@@ -278,7 +278,7 @@ def laws(seeds: list[dict]) -> dict[str, dict]:
     for name, chosen in choices.items():
         if len(chosen) >= 3:
             losses = [[one["arms"][i]["mse"] for i in chosen] for one in seeds]
-            law = fit_power_law([rows[i]["parameters"] for i in chosen], losses)
+            law = fit_power_law([rows[i]["parameters"] for i in chosen], losses, joint=True)
             out[name] = {key: value for key, value in asdict(law).items() if key not in ("floor", "floor_interval")}
     return out
 
