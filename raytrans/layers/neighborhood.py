@@ -199,7 +199,7 @@ class PairList:
         """Values (*sources, ...) laid on the pairs, (P, ...)."""
         _check("sources", elements, tuple(self.sources))
         count = len(self.sources)
-        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:])[self.source_index])
+        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:]).index_select(0, self.source_index))
 
     def common(self, values: Tensor) -> None:
         """No values on the pairs are known to be alike for several targets."""
@@ -209,7 +209,7 @@ class PairList:
         """Values (*targets, ...) laid on the pairs, (P, ...)."""
         _check("targets", elements, tuple(self.targets))
         count = len(self.targets)
-        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:])[self.target_index])
+        return _each(elements, lambda value: value.reshape(-1, *value.shape[count:]).index_select(0, self.target_index))
 
     def sum(self, values: Float[Tensor, "pairs dim"]) -> Tensor:
         """Sum per-pair values (P, dim) over the sources of each target, (*targets, dim)."""

@@ -16,6 +16,7 @@ IN = FieldType("3x0 + 2x1 + 2x2 + 2x(1,0.7)")
 QUERY = FieldType("2x0 + 2x1 + 1x(1,0.7)")
 OUT = FieldType("3x0 + 2x1 + 1x(2,-0.3)")
 UNIT = 1.7
+FORMS = [("dot", "linear"), ("difference", "linear"), ("mlp", "nonlinear")]
 
 
 def stratum_rig(pairs_at, stratum):
@@ -34,9 +35,9 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_change_of_section(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_change_of_section(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -52,9 +53,9 @@ def test_change_of_section(stratum, pairs_at, logits):
     assert relative(changed, OUT.transform(out, turn_x, slide_x)) < 1e-9
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_world_motion_and_scale(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_world_motion_and_scale(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -227,7 +228,7 @@ def test_says_its_types_and_refuses_nonsense():
     assert (layer.in_type, layer.query_type, layer.out_type) == tuple(map(FieldType, ("4x0+2x1", "2x0+1x1", "2x0")))
     with pytest.raises(ValueError, match="heads: expected at least 1, got 0"):
         RayAttention("1x0", "1x0", "1x0", heads=0)
-    with pytest.raises(ValueError, match="logits: expected one of dot, difference, got 'cosine'"):
+    with pytest.raises(ValueError, match="logits: expected one of dot, difference, mlp, got 'cosine'"):
         RayAttention("1x0", "1x0", "1x0", logits="cosine")
 
 
