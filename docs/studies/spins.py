@@ -55,7 +55,8 @@ class Plan:
     size: int = 6
     coupling: float = 1.0
     beta: float = 20.0
-    width: float = 0.5  # of the turn of a spin
+    width: float = 0.5  # of the turn of a spin in self-learning updates
+    exact_width: float = 1.5  # in the exact chain, which forgets twice as fast with it
     sweeps: int = 4  # of local updates in a self-learning update
     long_sweeps: int = 32
     chains: int = 128  # for training
@@ -65,11 +66,12 @@ class Plan:
     depths: tuple[int, ...] = (1, 2, 3, 4)
     heads: tuple[int, ...] = (1, 4)
     steps: int = 600
+    rate: float = 1e-2  # over sqrt(heads): what the heads do adds up
     acceptance_chains: int = 96
     acceptance_rounds: int = 5
     comparison: tuple[int, int] = (10, 30)  # rounds discarded and kept of chains under one layer
-    exact_chains: int = 32
-    exact_sweeps: tuple[int, int] = (40, 40)  # discarded and kept
+    exact_chains: int = 48
+    exact_sweeps: tuple[int, int] = (30, 50)  # discarded and kept
 
     @property
     def system(self) -> DoubleExchange:
@@ -130,7 +132,8 @@ def acceptance(plan: Plan, model: EffectiveModel, sample: Sample, sweeps: int, g
 def arm(plan: Plan, layers: int, heads: int, sample: Sample, generator: Generator) -> tuple[dict, EffectiveModel]:
     """Train and measure one model."""
     model, start = EffectiveModel(plan.system.space, layers, heads), time.process_time()
-    train(model, *sample.training(plan.chains), Schedule(plan.steps), generator)
+    schedule = Schedule(plan.steps, rate=plan.rate / math.sqrt(heads))
+    train(model, *sample.training(plan.chains), schedule, generator)
     model.requires_grad_(False)
     seconds = time.process_time() - start
     rates = acceptance(plan, model, sample, plan.sweeps, generator)
@@ -169,7 +172,7 @@ def exact_chain(plan: Plan, generator: Generator) -> Tensor:
     spins[::2] = sublattices(system.space)[:, None] * torch.tensor([0.0, 0.0, 1.0], dtype=spins.dtype)
     state, kept = State.of(system.log_weight, spins), []
     for sweep in range(sum(plan.exact_sweeps)):
-        state, _ = local_updates(system.log_weight, state, sites, Turned(plan.width), generator)
+        state, _ = local_updates(system.log_weight, state, sites, Turned(plan.exact_width), generator)
         kept += [state.spins] if sweep >= plan.exact_sweeps[0] else []
     return torch.stack(kept)
 
