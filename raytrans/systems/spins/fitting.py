@@ -78,7 +78,7 @@ def train(
         optimizer = torch.optim.AdamW(weights, schedule.rate, weight_decay=schedule.decay)
         slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.share)
         for _ in range(schedule.steps):
-            chosen = torch.randint(len(spins), (schedule.batch,), generator=generator)
+            chosen = torch.randint(len(spins), (schedule.batch,), device=spins.device, generator=generator)
             features = model.features(spins[chosen])
             solution = least_squares(features, log_weight[chosen])
             residual = features.double() @ solution[:-1] + solution[-1] - log_weight[chosen]
