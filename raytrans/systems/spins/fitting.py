@@ -31,8 +31,9 @@ class Schedule:
 
 def least_squares(features: Float[Tensor, "n k"], log_weight: Float[Tensor, " n"]) -> Float[Tensor, " k+1"]:
     """Couplings, then the offset, that bring features . couplings + offset closest to log W; in float64."""
-    columns = functional.pad(features.detach().double(), (0, 1), value=1.0)
-    return torch.linalg.lstsq(columns, log_weight.double()[:, None], driver="gelsd").solution[:, 0]
+    columns = functional.pad(features.detach().double(), (0, 1), value=1.0).cpu()  # where shells may depend on others
+    solved = torch.linalg.lstsq(columns, log_weight.double().cpu()[:, None], driver="gelsd")
+    return solved.solution[:, 0].to(features.device)
 
 
 @torch.no_grad()
