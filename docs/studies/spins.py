@@ -136,7 +136,9 @@ def arm(plan: Plan, layers: int, heads: int, sample: Sample, generator: Generato
     train(model, *sample.training(plan.chains), schedule, generator)
     model.requires_grad_(False)
     seconds = time.process_time() - start
+    start = time.process_time()
     rates = acceptance(plan, model, sample, plan.sweeps, generator)
+    update = (time.process_time() - start) / (plan.acceptance_rounds * plan.acceptance_chains)
     error = squared_error(model, *sample.testing(plan.chains))
     row = {
         "layers": layers,
@@ -144,6 +146,7 @@ def arm(plan: Plan, layers: int, heads: int, sample: Sample, generator: Generato
         "parameters": model.parameter_count(),
         "flops": model.flops(),
         "train_seconds": seconds,
+        "update_ms": 1e3 * update,  # of one chain
         "train_mse": squared_error(model, *sample.training(plan.chains)),
         "mse": error,
         "expected": expected_acceptance(error),
@@ -191,9 +194,11 @@ def learned_chain(plan: Plan, model: EffectiveModel, sample: Sample, correct: bo
     return torch.stack(kept)
 
 
-def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -> dict[str, dict]:
-    """Observables of the exact chain and of what claims to have its distribution."""
+def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -> tuple[dict[str, dict], float]:
+    """Observables of the exact chain and of what claims its distribution; milliseconds of a sweep of one exact chain."""
+    start = time.process_time()
     spins = exact_chain(plan, generator)
+    sweep = (time.process_time() - start) / (plan.exact_chains * sum(plan.exact_sweeps))
     out = {
         "exact": observed(plan.system, spins),
         "exact, from order": observed(plan.system, spins[:, ::2]),
@@ -205,7 +210,7 @@ def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -
             label = f"self-learning, {name}" if correct else f"uncorrected, {name}"
             if label not in out:
                 out[label] = observed(plan.system, learned_chain(plan, model, sample, correct, generator))
-    return out
+    return out, 1e3 * sweep
 
 
 def one_seed(plan: Plan, seed: int) -> dict:
@@ -223,13 +228,14 @@ def one_seed(plan: Plan, seed: int) -> dict:
             row["long_acceptance"] = float(np.mean(acceptance(plan, model, sample, plan.long_sweeps, generator)))
         rows.append(row)
         cli.say(f"  {layers} layers, {heads} heads: mse {row['mse']:.4f}, acceptance {row['acceptance']:.3f}")
-    chains = comparison(plan, sample, first, generator)
+    chains, sweep = comparison(plan, sample, first, generator)
     return {
         "seed": seed,
         "plan": asdict(plan),
         "cpu_seconds": time.process_time() - start,
         "deviation": sample.log_weight.std().item(),
         "sampling_acceptance": sample.acceptance,
+        "exact_sweep_ms": sweep,
         "arms": rows,
         "chains": chains,
     }
@@ -294,10 +300,10 @@ def tables(result: dict) -> str:
         arms.append(
             [str(row["layers"]), str(row["heads"] or "-"), row["parameters"], row["flops"]]
             + [shown(row[name]) for name in ("train_seconds", "train_mse", "mse", "expected", "acceptance")]
-            + [shown(long) if long else "-"]
+            + [shown(long) if long else "-", shown(row["update_ms"])]
         )
     head = ["layers", "heads", "parameters", "flops", "train CPU s", "train MSE", "test MSE", "erfc", "acceptance"]
-    text = [cli.table([*head, "long proposals"], arms), ""]
+    text = [cli.table([*head, "long proposals", "update ms"], arms), ""]
     fits = [
         [name, f"{law['exponent']:.3f}", _range(law["interval"]), f"{law['amplitude']:.3g}", f"{law['misfit']:.3f}"]
         for name, law in result["laws"].items()
@@ -310,8 +316,9 @@ def tables(result: dict) -> str:
             apart = values[key]["apart"]
             mean = f"{values[key]['mean']:.5g} ± {values[key]['error']:.2g}"
             row.append(mean if apart is None else f"{mean} ({apart:+.1f})")
+        row.append(values["log_weight"]["autocorrelation"])
         rows.append(row)
-    return "\n".join([*text, cli.table(["chain", *OBSERVABLES.values()], rows)])
+    return "\n".join([*text, cli.table(["chain", *OBSERVABLES.values(), "time"], rows)])
 
 
 def _range(interval: list[float] | None) -> str:
@@ -361,7 +368,8 @@ def study(plan: Plan, arguments: Namespace) -> dict:
     """All seeds and their summary."""
     seeds = [kept_seed(plan, seed, arguments) for seed in arguments.seeds]
     facts = {"plan": asdict(plan), "cpu_seconds": sum(one["cpu_seconds"] for one in seeds)}
-    own = {str(one["seed"]): {"deviation": one["deviation"], "cpu_seconds": one["cpu_seconds"]} for one in seeds}
+    names = ("deviation", "cpu_seconds", "sampling_acceptance", "exact_sweep_ms")
+    own = {str(one["seed"]): {name: one[name] for name in names} for one in seeds}
     return {**facts, "own": own, **summary(seeds)}
 
 
