@@ -195,7 +195,7 @@ def learned_chain(plan: Plan, model: EffectiveModel, sample: Sample, correct: bo
 
 
 def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -> tuple[dict[str, dict], float]:
-    """Observables of the exact chain and of what claims its distribution; milliseconds of a sweep of one exact chain."""
+    """Observables of the exact chain and of what claims its distribution; milliseconds of an exact sweep of a chain."""
     start = time.process_time()
     spins = exact_chain(plan, generator)
     sweep = (time.process_time() - start) / (plan.exact_chains * sum(plan.exact_sweeps))
