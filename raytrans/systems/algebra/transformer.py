@@ -49,7 +49,7 @@ START = 0.1  # of the output's scale
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm x, norm y), then x + mix(norm x): bilinear, norm, gate, linear; `expansion` channels inside."""
+    """x + attention(norm x, norm y); x + mix(norm x): bilinear, norm, gate, linear; `expansion` channels inside."""
 
     def __init__(self, kind: MultivectorType, variant: Variant, heads: int, expansion: int, mirrors: bool):
         super().__init__()
