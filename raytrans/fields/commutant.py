@@ -45,4 +45,5 @@ def intertwiners(source: Sequence[np.ndarray], target: Sequence[np.ndarray]) -> 
     inside, outside = np.eye(len(source[0])), np.eye(len(target[0]))
     # rows of M one after the other: M A is (1 x A^T) vec M, B M is (B x 1) vec M
     rows = [np.kron(outside, a.T) - np.kron(b, inside) for a, b in zip(source, target, strict=True)]
-    return null_space(np.concatenate(rows)).reshape(-1, len(outside), len(inside))
+    basis = null_space(np.concatenate(rows))
+    return basis.reshape(len(basis), len(outside), len(inside))

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
 from raytrans.geometry.rays import Rays
-from raytrans.geometry.spaces import DIRECTIONS, POINTS, RAYS, FootPairs
+from raytrans.geometry.spaces import DIRECTIONS, POINTS, RAYS, FootPairs, LatticeSpace
 
 MOTION = torch.tensor(Rotation.random(random_state=2).as_matrix()), torch.tensor([0.3, -2.0, 1.0]).double(), 2.5
 SPACES = {"rays": (RAYS, FieldType("2x0 + 1x1 + 1x(2,0.4)")), "directions": (DIRECTIONS, FieldType("2x0 + 1x1 + 1x2"))}
@@ -93,3 +93,62 @@ def test_foot_of_a_point_on_a_ray():
     expected = (1.5 + 2j) / math.hypot(2.5, 0.1) * np.exp(-1j * 0.6 * 3.5)
     assert abs(value - expected) < 1e-12
     assert abs(pair.phase(1, 2, 0.0, 0.0).item() - np.conj((1.5 + 2j) / math.hypot(2.5, 0.1))) < 1e-12
+
+
+@pytest.mark.parametrize("space", [RAYS, DIRECTIONS, POINTS])
+def test_every_space_acts_as_its_group_and_keeps_its_invariants(space):
+    first, second = MOTION[:2], (torch.tensor(Rotation.random(random_state=5).as_matrix()), torch.randn(3).double())
+    x, y = (torch.randn(5, 1, 3), torch.randn(4, 3)) if space is POINTS else (make(5, 1), make(4))
+    x, y = x.double() if space is POINTS else x, y.double() if space is POINTS else y
+    moved = [space.act(side, *first) for side in (x, y)]
+    torch.testing.assert_close(space.invariants(*moved), space.invariants(x, y), rtol=0, atol=1e-11)
+    both = second[0] @ first[0], second[0] @ first[1] + second[1]
+    again, at_once = space.act(space.act(x, *first), *second), space.act(x, *both)
+    if space is not POINTS:
+        assert (again.direction - x.direction).abs().max() > 0.1
+        parts = [[r.direction] if space is DIRECTIONS else [r.direction, r.moment] for r in (again, at_once)]
+        again, at_once = (torch.cat(each, -1) for each in parts)
+    torch.testing.assert_close(again, at_once, rtol=0, atol=1e-11)
+    # moving one side alone is no action on the pair
+    assert (space.invariants(x, moved[1]) - space.invariants(x, y)).abs().max() > 1e-3
+
+
+def test_lattice_distances_are_loops_over_images():
+    space = LatticeSpace(4, 6)
+    found = space.invariants(torch.arange(24)[:, None], torch.arange(24))
+    for i in range(24):
+        for j in range(24):
+            apart = [
+                (i // 6 - j // 6 + 4 * a) ** 2 + (i % 6 - j % 6 + 6 * b) ** 2 for a in (-1, 0, 1) for b in (-1, 0, 1)
+            ]
+            assert found[i, j] == min(apart)
+    shells = LatticeSpace(6, 6).shells()
+    # of 6x6: distances 0, 1, 2, 4, 5, 8, 9, 10, 13, 18, with so many sites each
+    assert shells[0].bincount().tolist() == [1, 4, 4, 4, 8, 4, 2, 4, 4, 1]
+
+
+def test_lattice_symmetries_are_permutations_that_keep_distances():
+    space, sites = LatticeSpace(6, 6), torch.arange(36)
+    seen = set()
+    for turn in range(4):
+        for mirror in (False, True):
+            moved = space.act(sites, turn, (2, 5), mirror)
+            assert sorted(moved.tolist()) == sites.tolist()
+            assert torch.equal(space.invariants(moved[:, None], moved), space.invariants(sites[:, None], sites))
+            seen.add(tuple(moved.tolist()))
+    assert len(seen) == 8
+    assert not torch.equal(space.invariants(sites.roll(1)[:, None], sites), space.invariants(sites[:, None], sites))
+    assert LatticeSpace(4, 6).act(torch.tensor([7]), 2, (0, 0)).tolist() == [3 * 6 + 5]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LatticeSpace(1, 4), "rows: expected a whole number of at least 2, got 1"),
+        (lambda: LatticeSpace(4, 0), "columns: expected a whole number of at least 2, got 0"),
+        (lambda: LatticeSpace(4, 6).act(torch.arange(24), 1, (0, 0)), "turn: expected an even number"),
+    ],
+)
+def test_lattices_that_are_none_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

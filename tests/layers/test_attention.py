@@ -9,13 +9,14 @@ from scipy.spatial.transform import Rotation
 
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
-from raytrans.layers.attention import DifferenceLogits, RayAttention, component_heads
+from raytrans.layers.attention import DifferenceLogits, RayAttention, attend, component_heads
 from raytrans.layers.neighborhood import Gathered, PairList
 
 IN = FieldType("3x0 + 2x1 + 2x2 + 2x(1,0.7)")
 QUERY = FieldType("2x0 + 2x1 + 1x(1,0.7)")
 OUT = FieldType("3x0 + 2x1 + 1x(2,-0.3)")
 UNIT = 1.7
+FORMS = [("dot", "linear"), ("difference", "linear"), ("mlp", "nonlinear")]
 
 
 def stratum_rig(pairs_at, stratum):
@@ -34,9 +35,9 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_change_of_section(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_change_of_section(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -52,9 +53,9 @@ def test_change_of_section(stratum, pairs_at, logits):
     assert relative(changed, OUT.transform(out, turn_x, slide_x)) < 1e-9
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_world_motion_and_scale(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_world_motion_and_scale(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -127,6 +128,60 @@ def test_difference_logits_are_a_loop_over_channels():
     np.testing.assert_allclose(layer(query, key).detach().numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "silu", "relu"])
+def test_attend_is_a_loop_for_every_activation_and_layout(activation):
+    index = torch.stack([torch.randperm(6)[:3] for _ in range(4)])
+    logits, values, weights = torch.randn(4, 3, 2), torch.randn(4, 3, 5), torch.rand(4, 3)
+    weights[2] = 0
+    heads = torch.tensor([0, 1, 0, 1, 1])
+    listed = PairList(torch.arange(4).repeat_interleave(3), index.reshape(-1), (4,), (6,))
+    expected = np.zeros((4, 5))
+    for i in range(4):
+        for c, h in enumerate(heads.tolist()):
+            l, w = logits[i, :, h].double().numpy(), weights[i].double().numpy()
+            share = {
+                "softmax": w * np.exp(l) / max(1e-300, (w * np.exp(l)).sum()),
+                "silu": w * l / (1 + np.exp(-l)),
+                "relu": w * np.maximum(l, 0),
+            }[activation]
+            expected[i, c] = share @ values[i, :, c].double().numpy()
+    gathered = attend(logits, values, heads, Gathered.from_index(index, (6,)), weights, activation)
+    np.testing.assert_allclose(gathered, expected, atol=1e-6)
+    flat = logits.reshape(-1, 2), values.reshape(-1, 5), heads, listed, weights.reshape(-1)
+    np.testing.assert_allclose(attend(*flat, activation), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("heads", [[0, 1, 0, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+def test_values_that_all_targets_see_are_summed_as_others(heads):
+    """Dense pairs keep one value for all targets: the sums are those of values laid out for every target."""
+    generator = torch.Generator().manual_seed(0)
+    logits, values, weights = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 5, 6, 2), (3, 6, 4), (3, 5, 6))
+    )
+    pairs, heads = Gathered.dense((3, 5), (3, 6), 1), torch.tensor(heads)
+    for activation in ("softmax", "silu", "relu"):
+        got = attend(logits, pairs.source(values), heads, pairs, weights.abs(), activation)
+        laid = values[:, None].expand(3, 5, 6, 4)
+        expected = attend(logits, laid, heads, Gathered.laid_out((3, 5), 6), weights.abs(), activation)
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "silu"])
+def test_attend_has_second_derivatives(activation):
+    neighborhood = PairList(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2]), (2,), (3,))
+    logits = torch.randn(4, 1, dtype=torch.float64, requires_grad=True)
+    values, heads = torch.randn(4, 2, dtype=torch.float64, requires_grad=True), torch.tensor([0, 0])
+    call = lambda a, b: attend(a, b, heads, neighborhood, activation=activation)  # noqa: E731
+    assert torch.autograd.gradgradcheck(call, (logits, values))
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="activation: expected one of softmax, silu, relu, got 'tanh'"):
+        attend(
+            torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1).long(), Gathered.dense((1,), (1,)), None, "tanh"
+        )
+
+
 def test_masks(random_rays):
     layer = RayAttention(IN, QUERY, OUT)
     x, y, query, features = random_rays(3), random_rays(5), torch.randn(3, QUERY.dim), torch.randn(5, IN.dim)
@@ -173,7 +228,7 @@ def test_says_its_types_and_refuses_nonsense():
     assert (layer.in_type, layer.query_type, layer.out_type) == tuple(map(FieldType, ("4x0+2x1", "2x0+1x1", "2x0")))
     with pytest.raises(ValueError, match="heads: expected at least 1, got 0"):
         RayAttention("1x0", "1x0", "1x0", heads=0)
-    with pytest.raises(ValueError, match="logits: expected one of dot, difference, got 'cosine'"):
+    with pytest.raises(ValueError, match="logits: expected one of dot, difference, mlp, got 'cosine'"):
         RayAttention("1x0", "1x0", "1x0", logits="cosine")
 
 

@@ -133,3 +133,35 @@ def test_a_unit_that_is_no_length_is_refused(random_rays):
     for unit in (0.0, -1.0, torch.tensor(0.0), torch.tensor(float("nan"))):
         with pytest.raises(ValueError, match="unit: expected a positive length"):
             layer(random_rays(2), random_rays(3), torch.randn(3, 1), unit=unit)
+
+
+def test_pairs_within_a_radius_are_those_of_scipy():
+    points, system = torch.rand(40, 3).double() * 3, torch.randint(3, (40,))
+    found = PairList.within(points, 1.1, system)
+    expected = set()
+    for own in range(3):
+        index = (system == own).nonzero()[:, 0].tolist()
+        for i, j in cKDTree(points[index].numpy()).query_pairs(1.1):
+            expected |= {(index[i], index[j]), (index[j], index[i])}
+    pairs = list(zip(found.target_index.tolist(), found.source_index.tolist(), strict=True))
+    assert len(pairs) == len(set(pairs)) and set(pairs) == expected and len(expected) > 50
+    assert found.target_index.tolist() == sorted(found.target_index.tolist())
+    together = PairList.within(points, 1.1)
+    assert len(together.target_index) == 2 * len(cKDTree(points.numpy()).query_pairs(1.1))
+    assert PairList.within(torch.zeros(0, 3), 1.0).pairs == (0,) == PairList.within(torch.zeros(1, 3), 1.0).pairs
+
+
+@pytest.mark.parametrize(
+    ("points", "radius", "message"),
+    [
+        (torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 0, 0]]), 2.0, "got points 1 and 2 at the same"),
+        (torch.tensor([[0.0, 0, float("nan")]]), 2.0, "points: expected finite coordinates"),
+        (torch.zeros(1, 3), 0.0, "radius: expected a positive length, got 0.0"),
+    ],
+)
+def test_points_without_pairs_of_a_direction_are_refused(points, radius, message):
+    with pytest.raises(ValueError, match=message):
+        PairList.within(points, radius)
+    far_apart = torch.arange(len(points))
+    if "same" in message:
+        assert PairList.within(points, radius, far_apart).pairs == (0,)
