@@ -7,7 +7,7 @@ Runs that are finished are in OUT/runs and are not run again.
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from raytrans.systems.scaling import falling, rays
 from raytrans.systems.scaling.grid import Grid, Row, run_grid
 from raytrans.systems.scaling.training import Task, train_cell
 
-NAME, MINUTES, SHORTEST = "scaling", 0.12, 16
+NAME, MINUTES, SHORTEST = "scaling", 0.12, 8
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Study:
     """A task with the sizes of its arms.
 
     seconds: a generous CPU time of a step, from which --minutes tells the longest run. task: from the number of fresh
-    samples. batch: samples of a step. counts: numbers of distinct samples; share: the part of the longest run that
-    those runs last; compared: arms and their sizes in them, of about the same compute.
+    samples. batch: samples of a step. parts: the part of the longest run that an arm lasts, if not all. counts: numbers
+    of distinct samples; share: the part that those runs last; compared: arms and their sizes in them, of about the same
+    compute.
     """
 
     seconds: float
@@ -37,23 +38,24 @@ class Study:
     counts: tuple[int, ...]
     share: float
     compared: dict[str, int]
+    parts: dict[str, float] = field(default_factory=dict)
 
-    def steps(self, minutes: float) -> tuple[int, ...]:
+    def steps(self, minutes: float, share: float = 1.0) -> tuple[int, ...]:
         """Lengths of a run: powers of two from `SHORTEST`, at least four of them."""
-        steps = [SHORTEST * 2**k for k in range(4)]
-        while steps[-1] * 2 * self.seconds <= 60 * minutes:
-            steps.append(steps[-1] * 2)
-        return tuple(steps)
+        longest = SHORTEST * 8
+        while longest * 2 * self.seconds <= 60 * minutes:
+            longest *= 2
+        return tuple(SHORTEST * 2**k for k in range(13) if SHORTEST * 2**k <= max(SHORTEST * 8, share * longest))
 
     def grids(self, minutes: float, seeds: Sequence[int]) -> list[Grid]:
         """The runs of all sizes on fresh samples, and those on few."""
-        steps, seeds = self.steps(minutes), tuple(seeds)
-        pool = steps[-1] * self.batch
-        fresh = [Grid((arm,), sizes, steps, seeds) for arm, sizes in self.sizes.items()]
-        shorter = tuple(s for s in steps if s <= max(SHORTEST * 2, self.share * steps[-1]))
-        counts = tuple(count for count in self.counts if count < shorter[-1] * self.batch)
-        few = [Grid((arm,), (size,), shorter, seeds, counts) for arm, size in self.compared.items()]
-        return fresh + few if counts and pool else fresh
+        fresh = [
+            Grid((arm,), sizes, self.steps(minutes, self.parts.get(arm, 1.0)), tuple(seeds))
+            for arm, sizes in self.sizes.items()
+        ]
+        steps = self.steps(minutes, self.share)
+        counts = tuple(count for count in self.counts if count < steps[-1] * self.batch)
+        return fresh + [Grid((arm,), (size,), steps, tuple(seeds), counts) for arm, size in self.compared.items()]
 
 
 STUDIES = {
@@ -61,18 +63,19 @@ STUDIES = {
         seconds=0.05,
         task=falling.falling_task,
         batch=falling.BATCH,
-        sizes={"algebra": (2, 4, 8), "plain": (16, 32, 64, 128)},
+        sizes={"algebra": (2, 4, 8), "plain": (16, 32, 64)},
         counts=(32, 128, 512),
-        share=0.5,
+        share=0.25,
         compared={"algebra": 4, "plain": 64, "augmented": 64},
+        parts={"algebra": 0.5},
     ),
     "rays": Study(
-        seconds=0.029,
+        seconds=0.05,
         task=rays.ray_task,
         batch=rays.BATCH,
         sizes=dict.fromkeys(rays.ARMS, (4, 8, 16)),
         counts=(32, 128, 512),
-        share=0.25,
+        share=0.5,
         compared=dict.fromkeys(("equivariant", "world", "augmented"), 8),
     ),
 }
