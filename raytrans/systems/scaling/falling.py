@@ -152,7 +152,7 @@ class AlgebraFalls(nn.Module):
 
 
 ARMS = {"algebra": AlgebraFalls, "plain": PlainFalls, "augmented": PlainFalls}
-RATES = {"algebra": 8e-3, "plain": 3e-3, "augmented": 3e-3}
+RATES = {"algebra": 5e-3, "plain": 3e-3, "augmented": 3e-3}
 
 
 def falling_task(pool: int) -> Task:
