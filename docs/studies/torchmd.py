@@ -1,0 +1,352 @@
+"""The equivariant transformer of TorchMD-NET on DFT forces, beside arms with less symmetry; and where attention goes.
+
+    .venv/bin/python docs/studies/torchmd.py --data DIR
+
+DIR holds the files of `SETS`, of the BOTNet data sets. Every training that is finished is a line of OUT/runs.jsonl and
+is not made again. Writes torchmd.json and torchmd.png into OUT and prints the tables of docs/studies/torchmd.md.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from raytrans.apps import cli
+from raytrans.apps.studies import script
+from raytrans.export.files import append_json_line, read_json_lines
+from raytrans.reports.charts import Bars, Plot, bars, plots
+from raytrans.systems.molecules.batches import collate, turned
+from raytrans.systems.molecules.elements import SYMBOLS
+from raytrans.systems.molecules.plain import DisplacementFeatures, PlainTransformer
+from raytrans.systems.molecules.statistics import EDGES, pair_attention
+from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransformer
+from raytrans.systems.molecules.training import Errors, Loss, Options, constants, errors, fit, loss_of
+from raytrans.systems.molecules.xyz import Molecule, read_xyz
+from raytrans.systems.raydepth.statistics import ANGLES, DISTANCES, PIXELS, native_structure, renderer_structure
+
+NAME = "torchmd"
+ELEMENTS = [1, 6, 8]
+HELD_OUT, TESTED, TURN = 10, 100, 1000
+"""Every tenth frame of a training set is kept; at most so many frames are tested; the seed of their rotations."""
+BATCH, RATE = 4, 3e-3
+RENDERERS, LAYERS = ("released weights", "untrained renderer"), ("all source rays", "untrained")
+SCENE = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
+
+
+def displaced(elements: list[int]) -> nn.Module:
+    """The invariant transformer with displacements in place of distances."""
+    return EquivariantTransformer(elements, Architecture(vectors=False), DisplacementFeatures)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a model is made, and whether every molecule is turned anew each time it is seen."""
+
+    make: Callable[[list[int]], nn.Module]
+    augment: bool = False
+
+
+ARMS = {
+    "equivariant": Arm(EquivariantTransformer),
+    "published form": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vector_cutoff=False))),
+    "invariant": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vectors=False))),
+    "displacements": Arm(displaced),
+    "displacements, turned": Arm(displaced, augment=True),
+    "coordinates": Arm(PlainTransformer),
+    "coordinates, turned": Arm(PlainTransformer, augment=True),
+}
+FIRST = "equivariant"
+
+
+@dataclass(frozen=True)
+class Set:
+    """Training file and how many of its frames, test file with its name, and the arms with their budgets."""
+
+    train: str
+    frames: int
+    test: str
+    tested: str
+    arms: tuple[str, ...]
+    budgets: tuple[str, ...]
+
+
+FEW = ("equivariant", "published form", "invariant", "displacements, turned")
+COMPARED = tuple(arm for arm in ARMS if arm != "published form")
+SETS = {
+    "acetylacetone": Set("acac_train_300K.xyz", 450, "acac_test_MD_600K.xyz", "600 K", COMPARED, ("compute", "steps")),
+    "ethanol": Set(
+        "ethanol_train.xyz", 900, "ethanol_test_MD.xyz", "test set", ("equivariant", "invariant"), ("compute", "steps")
+    ),
+    "ethanol, 100 frames": Set("ethanol_train.xyz", 100, "ethanol_test_MD.xyz", "test set", FEW, ("compute",)),
+}
+
+
+def spaced(molecules: Sequence[Molecule], count: int) -> list[Molecule]:
+    """At most `count` of them, evenly."""
+    index = np.linspace(0, len(molecules) - 1, min(count, len(molecules))).round().astype(int)
+    return [molecules[i] for i in index]
+
+
+def load(folder: Path, chosen: Set) -> dict[str, list[Molecule]]:
+    """Frames to train on, held-out ones of the same file, and those of the test file, the latter two turned."""
+    found, other = (read_xyz(folder / name, energies=True, forces=True) for name in (chosen.train, chosen.test))
+    held = found[::HELD_OUT]
+    rest = spaced([m for i, m in enumerate(found) if i % HELD_OUT], chosen.frames)
+    return {"train": rest, "held": turned(spaced(held, TESTED), TURN), "test": turned(spaced(other, TESTED), TURN)}
+
+
+class Products(TorchDispatchMode):
+    """Counts the operations of matrix products, as `FlopCounterMode` does, which refuses gradients of gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        self.flops += count(*args, **(kwargs or {}), out_val=out) if count else 0
+        return out
+
+
+def flops_of_step(model: nn.Module, molecules: Sequence[Molecule]) -> int:
+    """Operations of the matrix products in one training step, both derivatives included."""
+    batch = collate(molecules[:BATCH], next(model.parameters()).dtype)
+    with Products() as counter:
+        loss_of(model, batch, constants(batch.energies, batch), Loss()).backward()
+    model.zero_grad()
+    return counter.flops
+
+
+def measure(data: dict[str, list[Molecule]], name: str, seed: int, options: Options) -> dict:
+    """Train one arm, and what it does on the held-out frames and on the test frames."""
+    torch.manual_seed(seed)
+    model = ARMS[name].make(ELEMENTS)
+    flops = flops_of_step(model, data["train"])
+    done = fit(model, turned(data["train"], seed), options)
+    found = {part: asdict(errors(model, data[part])) for part in ("held", "test")}
+    size = sum(p.numel() for p in model.parameters())
+    row = {"parameters": size, "flops_per_step": flops, "steps": done.steps, "cpu_seconds": done.cpu_seconds, **found}
+    return {**row, "attention": structure(model, data["test"])} if name == FIRST else row
+
+
+def structure(model: EquivariantTransformer, molecules: Sequence[Molecule]) -> dict:
+    """Mean |A| by elements (target, source), by bond, by distance."""
+    pairs = pair_attention(model, molecules)
+    kinds = sorted({int(n) for n in pairs.target})
+    named = {"elements": pairs.by_elements(kinds), "bond": pairs.by_bond(), "distance": pairs.by_distance()}
+    return {
+        "kinds": [SYMBOLS[n] for n in kinds],
+        **{key: {"mean": value.mean[..., 0].tolist(), "pairs": value.count.tolist()} for key, value in named.items()},
+    }
+
+
+class Runs:
+    """Finished measurements, a line each, by what they are: sets, arms, budgets, seeds and minutes."""
+
+    def __init__(self, arguments: Namespace):
+        self.file, self.minutes = arguments.out / "runs.jsonl", arguments.minutes
+        self.rows = {}
+        for row in read_json_lines(self.file) if self.file.exists() else []:
+            self.rows[tuple(row["key"])] = row["value"]
+
+    def get(self, key: tuple, make: Callable[[], dict]) -> dict:
+        """The value of a key, made if it is not there."""
+        key = (*key, self.minutes)
+        if key not in self.rows:
+            self.rows[key] = make()
+            append_json_line(self.file, {"key": key, "value": self.rows[key]})
+            cli.say(f"finished: {', '.join(map(str, key))}")
+        return self.rows[key]
+
+
+def molecules(arguments: Namespace, runs: Runs) -> dict:
+    """{set: {budget: {arm: [a row per seed]}}}; steps are those that the equivariant arm made in its compute."""
+    found = {name: {budget: {} for budget in chosen.budgets} for name, chosen in SETS.items()}
+    loaded = {name: load(arguments.data, chosen) for name, chosen in SETS.items()}
+    for seed in arguments.seeds:
+        for name, chosen in SETS.items():
+            for budget in chosen.budgets:
+                for arm in chosen.arms:
+                    row = one(runs, (name, budget, arm, seed), loaded[name], arguments.minutes)
+                    found[name][budget].setdefault(arm, []).append(row)
+    return found
+
+
+def one(runs: Runs, key: tuple, data: dict[str, list[Molecule]], minutes: float) -> dict:
+    """One training of a set, under a budget, of an arm, with a seed."""
+    name, budget, arm, seed = key
+    common = {"batch": BATCH, "learning_rate": RATE, "augment": ARMS[arm].augment, "seed": seed}
+    if budget == "compute":
+        return runs.get(key, lambda: measure(data, arm, seed, Options(cpu_seconds=60 * minutes, **common)))
+    reference = one(runs, (name, "compute", FIRST, seed), data, minutes)
+    if arm == FIRST:
+        return reference
+    return runs.get(key, lambda: measure(data, arm, seed, Options(steps=reference["steps"], **common)))
+
+
+def over_seeds(rows: Sequence[dict], *path: str) -> dict:
+    """Mean and spread of a number of the rows."""
+    values = []
+    for row in rows:
+        for key in path:
+            row = row[key]
+        values.append(row)
+    return script.spread(values)
+
+
+def summary(found: dict) -> dict:
+    """The same tree with spreads over the seeds in place of the rows."""
+    fields = [(part, name) for part in ("held", "test") for name in Errors.__dataclass_fields__]
+    return {
+        name: {
+            budget: {
+                arm: {
+                    "parameters": rows[0]["parameters"],
+                    "flops_per_step": rows[0]["flops_per_step"],
+                    **{key: over_seeds(rows, key) for key in ("steps", "cpu_seconds")},
+                    **{f"{part} {field}": over_seeds(rows, part, field) for part, field in fields},
+                }
+                for arm, rows in arms.items()
+            }
+            for budget, arms in budgets.items()
+        }
+        for name, budgets in found.items()
+    }
+
+
+def error_table(found: dict, tested: str) -> str:
+    """Arms under one budget."""
+    shown = script.shown
+    header = ["arm", "parameters", "MFLOP/step", "steps", "CPU s", "force, held out", f"force, {tested}"]
+    header += [f"energy, {tested}", f"rotation, {tested}"]
+    rows = [
+        [
+            arm,
+            row["parameters"],
+            round(row["flops_per_step"] / 1e6),
+            *(shown(row[key]) for key in ("steps", "cpu_seconds", "held force", "test force", "test energy")),
+            shown(row["test rotation"]),
+        ]
+        for arm, row in found.items()
+    ]
+    return cli.table(header, rows)
+
+
+def mean_of(rows: Sequence[dict], key: str) -> np.ndarray:
+    """Mean over the seeds of an array of the attention statistics; NaN where a group has no pairs."""
+    return np.mean([np.array(row[key]["mean"], float) for row in rows], 0)
+
+
+def attention_tables(rows: Sequence[dict], rays: dict) -> str:
+    """Mean |A| of the equivariant arm on acetylacetone, and of attention on rays."""
+    kinds = rows[0]["kinds"]
+    elements = [[f"{kind} attends to", *line] for kind, line in zip(kinds, mean_of(rows, "elements"), strict=True)]
+    bond = mean_of(rows, "bond")
+    near = [
+        [f"{a:g} to {b:g} A", value] for a, b, value in zip(EDGES, EDGES[1:], mean_of(rows, "distance"), strict=False)
+    ]
+    tables = [
+        cli.table(["mean |A|", *kinds], elements),
+        cli.table(["pair", "mean |A|"], [["bonded", bond[1]], ["not bonded", bond[0]], *near]),
+    ]
+    lines = zip(PIXELS, *(rays[name]["within"] for name in RENDERERS), strict=True)
+    tables.append(cli.table(["share of attention", *RENDERERS], [[f"within {a:g} pixels", *v] for a, *v in lines]))
+    for key, edges, unit in (("angle", ANGLES, "degrees"), ("apart", DISTANCES, "unit")):
+        names = [name for name in rays if key in rays[name]]
+        lines = zip(edges, edges[1:], *(rays[name][key] for name in names), strict=False)
+        tables.append(cli.table([unit, *names], [[f"{a:g} to {b:g}", *values] for a, b, *values in lines]))
+    return "\n\n".join(tables)
+
+
+def picture(found: dict, rows: Sequence[dict], rays: dict) -> np.ndarray:
+    """Bars of the force errors, and curves of the attention."""
+    names = {"compute": "equal compute", "steps": "equal steps"}
+    charts = []
+    for name, chosen in SETS.items():
+        groups = {
+            names[budget]: [found[name][budget][arm]["test force"]["mean"] for arm in chosen.arms]
+            for budget in chosen.budgets
+        }
+        title = f"{name}: force error, {chosen.tested}, meV/A"
+        charts.append(bars(Bars(title, chosen.arms, groups)))
+
+    def middle(edges: Sequence[float]) -> np.ndarray:
+        return (np.array(edges[1:]) + np.array(edges[:-1])) / 2
+
+    def curve(title: str, label: str, edges: Sequence[float], *curves: Sequence[float | None]) -> Plot:
+        parts = [(middle(edges), np.array(values, float)) for values in curves]
+        return Plot(title, label, [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in parts], y_zero=True)
+
+    shares = [(np.array(PIXELS), np.array(rays[name]["within"])) for name in RENDERERS]
+    panels = [
+        curve("atoms: mean |A|", "distance, A", EDGES, mean_of(rows, "distance")),
+        Plot("share of attention within ...", "... pixels of the surface", shares, log_x=True, y_zero=True),
+        curve(
+            "at the surface: attention", "angle of the rays, degrees", ANGLES, *(rays[n]["angle"] for n in RENDERERS)
+        ),
+        curve("layers: attention", "distance of the rays, unit", DISTANCES, *(rays[n]["apart"] for n in LAYERS)),
+    ]
+    return beside([stacked(charts), plots(panels, ("trained", "untrained"), columns=2)])
+
+
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Side by side, white below the lower ones."""
+    height = max(len(one) for one in pictures)
+    return np.concatenate([padded(one, height, one.shape[1]) for one in pictures], 1)
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    width = max(one.shape[1] for one in pictures)
+    return np.concatenate([padded(one, len(one), width) for one in pictures])
+
+
+def padded(one: np.ndarray, height: int, width: int) -> np.ndarray:
+    white = ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))
+    return np.pad(one, white, constant_values=255)
+
+
+def main(arguments: Namespace) -> int:
+    torch.set_num_threads(1)
+    runs = Runs(arguments)
+    found = molecules(arguments, runs)
+    native = [
+        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, 60 * arguments.minutes))
+        for seed in arguments.seeds
+    ]
+    rays = {**runs.get(("renderer",), lambda: renderer_structure(SCENE)), **averaged(native)}
+    rows = [row["attention"] for row in found["acetylacetone"]["compute"][FIRST]]
+    spreads = summary(found)
+    for name, chosen in SETS.items():
+        for budget in chosen.budgets:
+            cli.say(f"\n{name}, equal {budget}\n\n{error_table(spreads[name][budget], chosen.tested)}")
+    cli.say(f"\n{attention_tables(rows, rays)}\n")
+    trained = sum(row.get("cpu_seconds", 0.0) for row in runs.rows.values())
+    values = {"training_cpu_seconds": trained, "errors": spreads, "atoms": rows, "rays": rays, "scene": SCENE.name}
+    script.finish(arguments, values, picture(spreads, rows, rays), NAME)
+    return 0
+
+
+def averaged(native: Sequence[dict]) -> dict:
+    """Means over the seeds of every curve."""
+    return {
+        name: {key: np.mean([np.array(row[name][key], float) for row in native], 0).tolist() for key in native[0][name]}
+        for name in native[0]
+    }
+
+
+def parser():
+    out = script.parser(NAME, __doc__.split("\n")[0], 0.15)
+    out.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the xyz files")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, parser()))
