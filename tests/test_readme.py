@@ -17,7 +17,7 @@ from raytrans.training.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "scenes/README.md")]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}| {8})(?! ).*$", re.MULTILINE)
 SWITCH = re.compile(r"^\| (?:`(model\..*)`|nothing) \|.*\| ([\d,]+) \|$", re.MULTILINE)

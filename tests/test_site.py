@@ -26,7 +26,7 @@ def module(name: str):
 
 
 HOOKS, FIGURES = module("hooks"), module("figures")
-PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += [path for path in HOOKS.OUTSIDE if path.endswith(".md")]
 
 

@@ -29,13 +29,14 @@ from raytrans.systems.molecules.statistics import EDGES, pair_attention
 from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransformer
 from raytrans.systems.molecules.training import Errors, Loss, Options, constants, errors, fit, loss_of
 from raytrans.systems.molecules.xyz import Molecule, read_xyz
-from raytrans.systems.raydepth.statistics import ANGLES, DISTANCES, PIXELS, native_structure, released_structure
+from raytrans.systems.raydepth.statistics import ANGLES, DISTANCES, PIXELS, native_structure, renderer_structure
 
 NAME = "torchmd"
 ELEMENTS = [1, 6, 8]
 HELD_OUT, TESTED, TURN = 10, 100, 1000
 """Every tenth frame of a training set is kept; at most so many frames are tested; the seed of their rotations."""
-BATCH, RATE = 4, 2e-3
+BATCH, RATE = 4, 3e-3
+RENDERERS, LAYERS = ("released weights", "untrained renderer"), ("all source rays", "untrained")
 SCENE = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
 
 
@@ -54,6 +55,7 @@ class Arm:
 
 ARMS = {
     "equivariant": Arm(EquivariantTransformer),
+    "published form": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vector_cutoff=False))),
     "invariant": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vectors=False))),
     "displacements": Arm(displaced),
     "displacements, turned": Arm(displaced, augment=True),
@@ -75,13 +77,14 @@ class Set:
     budgets: tuple[str, ...]
 
 
-SYMMETRIES = ("equivariant", "invariant", "displacements, turned")
+FEW = ("equivariant", "published form", "invariant", "displacements, turned")
+COMPARED = tuple(arm for arm in ARMS if arm != "published form")
 SETS = {
-    "acetylacetone": Set(
-        "acac_train_300K.xyz", 450, "acac_test_MD_600K.xyz", "600 K", tuple(ARMS), ("compute", "steps")
+    "acetylacetone": Set("acac_train_300K.xyz", 450, "acac_test_MD_600K.xyz", "600 K", COMPARED, ("compute", "steps")),
+    "ethanol": Set(
+        "ethanol_train.xyz", 900, "ethanol_test_MD.xyz", "test set", ("equivariant", "invariant"), ("compute", "steps")
     ),
-    "ethanol": Set("ethanol_train.xyz", 900, "ethanol_test_MD.xyz", "test set", SYMMETRIES[:2], ("compute", "steps")),
-    "ethanol, 100 frames": Set("ethanol_train.xyz", 100, "ethanol_test_MD.xyz", "test set", SYMMETRIES, ("compute",)),
+    "ethanol, 100 frames": Set("ethanol_train.xyz", 100, "ethanol_test_MD.xyz", "test set", FEW, ("compute",)),
 }
 
 
@@ -254,7 +257,9 @@ def attention_tables(rows: Sequence[dict], rays: dict) -> str:
         cli.table(["mean |A|", *kinds], elements),
         cli.table(["pair", "mean |A|"], [["bonded", bond[1]], ["not bonded", bond[0]], *near]),
     ]
-    for key, edges, unit in (("pixels", PIXELS, "pixels"), ("angle", ANGLES, "degrees"), ("apart", DISTANCES, "unit")):
+    lines = zip(PIXELS, *(rays[name]["within"] for name in RENDERERS), strict=True)
+    tables.append(cli.table(["share of attention", *RENDERERS], [[f"within {a:g} pixels", *v] for a, *v in lines]))
+    for key, edges, unit in (("angle", ANGLES, "degrees"), ("apart", DISTANCES, "unit")):
         names = [name for name in rays if key in rays[name]]
         lines = zip(edges, edges[1:], *(rays[name][key] for name in names), strict=False)
         tables.append(cli.table([unit, *names], [[f"{a:g} to {b:g}", *values] for a, b, *values in lines]))
@@ -276,19 +281,20 @@ def picture(found: dict, rows: Sequence[dict], rays: dict) -> np.ndarray:
     def middle(edges: Sequence[float]) -> np.ndarray:
         return (np.array(edges[1:]) + np.array(edges[:-1])) / 2
 
-    def curve(title: str, label: str, edges: Sequence[float], values: Sequence[float | None]) -> Plot:
-        y = np.array(values, float)
-        known = np.isfinite(y)
-        return Plot(title, label, [(middle(edges)[known], y[known])], y_zero=True)
+    def curve(title: str, label: str, edges: Sequence[float], *curves: Sequence[float | None]) -> Plot:
+        parts = [(middle(edges), np.array(values, float)) for values in curves]
+        return Plot(title, label, [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in parts], y_zero=True)
 
-    released, trained = rays["released weights"], rays["all source rays"]
+    shares = [(np.array(PIXELS), np.array(rays[name]["within"])) for name in RENDERERS]
     panels = [
         curve("atoms: mean |A|", "distance, A", EDGES, mean_of(rows, "distance")),
-        curve("renderer: attention", "pixels from the surface", PIXELS, released["pixels"]),
-        curve("renderer: attention", "angle of the rays, degrees", ANGLES, released["angle"]),
-        curve("all source rays: attention", "distance of the rays, unit", DISTANCES, trained["apart"]),
+        Plot("share of attention within ...", "... pixels of the surface", shares, log_x=True, y_zero=True),
+        curve(
+            "at the surface: attention", "angle of the rays, degrees", ANGLES, *(rays[n]["angle"] for n in RENDERERS)
+        ),
+        curve("layers: attention", "distance of the rays, unit", DISTANCES, *(rays[n]["apart"] for n in LAYERS)),
     ]
-    return stacked([beside(charts), plots(panels)])
+    return beside([stacked(charts), plots(panels, ("trained", "untrained"), columns=2)])
 
 
 def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -315,14 +321,15 @@ def main(arguments: Namespace) -> int:
         runs.get(("rays", seed), lambda seed=seed: native_structure(seed, 60 * arguments.minutes))
         for seed in arguments.seeds
     ]
-    rays = {"released weights": runs.get(("released",), lambda: released_structure(SCENE)), **averaged(native)}
+    rays = {**runs.get(("renderer",), lambda: renderer_structure(SCENE)), **averaged(native)}
     rows = [row["attention"] for row in found["acetylacetone"]["compute"][FIRST]]
     spreads = summary(found)
     for name, chosen in SETS.items():
         for budget in chosen.budgets:
             cli.say(f"\n{name}, equal {budget}\n\n{error_table(spreads[name][budget], chosen.tested)}")
     cli.say(f"\n{attention_tables(rows, rays)}\n")
-    values = {"errors": spreads, "atoms": rows, "rays": rays, "scene": SCENE.name}
+    trained = sum(row.get("cpu_seconds", 0.0) for row in runs.rows.values())
+    values = {"training_cpu_seconds": trained, "errors": spreads, "atoms": rows, "rays": rays, "scene": SCENE.name}
     script.finish(arguments, values, picture(spreads, rows, rays), NAME)
     return 0
 

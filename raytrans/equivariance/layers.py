@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raytrans.equivariance.report import BROKEN, Report, Row, relative_error
 from raytrans.equivariance.strata import STRATA, ray_sets
+from raytrans.fields.multivectors import MultivectorType
 from raytrans.fields.so3 import PointType
 from raytrans.fields.types import FieldType
 from raytrans.geometry.rays import Rays
@@ -21,6 +22,7 @@ from raytrans.geometry.rigid import random_rotation
 from raytrans.layers.linear import AnyType, as_type
 from raytrans.layers.neighborhood import Elements
 
+Kind = AnyType | MultivectorType
 CHANGES = ("sections", "motion", "scale", "order")
 POINT_STRATA = ("generic", "coincident", "far")  # of a point and a ray, or of two points
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -47,9 +49,9 @@ class Typed:
     """
 
     function: Callable[..., Tensor]
-    types: tuple[AnyType, ...]
+    types: tuple[Kind, ...]
     on: tuple[int, ...]
-    out_type: AnyType
+    out_type: Kind
     pointwise: bool
 
     @property
@@ -60,9 +62,10 @@ class Typed:
     @property
     def changes(self) -> tuple[str, ...]:
         """Changes that mean something: points have no sections, and nothing moves the features of a ray alone."""
-        vacuous = {"sections"} if all(self.points) else set()
+        world = [isinstance(t, (PointType, MultivectorType)) for t in (self.out_type, self.types[-1])]
+        vacuous = {"sections"} if all(world) else set()
         if self.pointwise:
-            vacuous |= {"scale"} if any(self.points) else {"scale", "motion"}
+            vacuous |= {"scale"} if any(world) else {"scale", "motion"}
         return tuple(change for change in CHANGES if change not in vacuous)
 
     def __call__(self, inputs: Inputs) -> Tensor:
@@ -74,9 +77,9 @@ class Typed:
 
 def equivariance_error(
     layer: Callable[..., Tensor],
-    in_type: AnyType | str | Sequence[AnyType | str] | None = None,
-    out_type: AnyType | str | None = None,
-    query_type: AnyType | str | None = None,
+    in_type: Kind | str | Sequence[Kind | str] | None = None,
+    out_type: Kind | str | None = None,
+    query_type: Kind | str | None = None,
     count: int = 5,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
@@ -91,7 +94,8 @@ def equivariance_error(
     Changes: "sections" (every frame turned, every anchor slid, at random), "motion" (a rotation and a translation of
     everything), "scale" (a similarity, the unit scaled along), "order" (targets and sources permuted). The error is
     max|a - b| / max|b|, or 1e30 where the output is not finite, has another shape, or does not depend on the input.
-    Where a type is a `PointType`, targets or sources are points (T, 3), whose features a rotation turns.
+    Where a type is a `PointType`, targets or sources are points (T, 3), whose features a rotation turns; multivectors
+    (`MultivectorType`) change by the versor of the motion, of translations as large as the unit.
 
     Raises ValueError where types are neither given nor known. Source: DESIGN section 3 for the strata; the idea of a
     public checker is that of e3nn's `equivariance_error`.
@@ -147,12 +151,16 @@ def _typed(layer, in_type, out_type, query_type, dtype) -> Typed:
     for name, value in (("in_type", in_type), ("out_type", out_type)):
         if value is None:
             raise ValueError(f"{name}: expected a field type, as the layer has no attribute of that name, got none")
-    single = isinstance(in_type, (str, AnyType))
-    types = tuple(as_type(t) for t in ([in_type] if single else in_type))
+    single = isinstance(in_type, (str, Kind))
+    types = tuple(_kind(t) for t in ([in_type] if single else in_type))
     on = (1,) * len(types)
     if query_type is not None:
-        types, on = (as_type(query_type), *types), (0, *on)
-    return Typed(function, types, on, as_type(out_type), pointwise)
+        types, on = (_kind(query_type), *types), (0, *on)
+    return Typed(function, types, on, _kind(out_type), pointwise)
+
+
+def _kind(description: Kind | str) -> Kind:
+    return description if isinstance(description, MultivectorType) else as_type(description)
 
 
 def _drawn(typed: Typed, stratum: str, count: int, dtype: torch.dtype, generator: torch.Generator) -> Inputs:
@@ -197,8 +205,8 @@ def _scale(typed: Typed, inputs: Inputs, plain: Tensor, generator: torch.Generat
     return _moved(typed, inputs, plain, 37.0, generator)
 
 
-def _turned(kind: AnyType, features: Tensor, angle: Tensor, slide: Tensor) -> Tensor:
-    """Features in new sections, which those at points do not have."""
+def _turned(kind: Kind, features: Tensor, angle: Tensor, slide: Tensor) -> Tensor:
+    """Features in new sections, which those in the axes of the world do not have."""
     return kind.transform(features, angle, slide) if isinstance(kind, FieldType) else features
 
 
@@ -213,7 +221,9 @@ def _moved(typed: Typed, inputs: Inputs, plain: Tensor, scale: float, generator)
         moved = scale * exact @ rotation.mT + translation if points else exact.moved(rotation, translation, scale)
         return moved.to(side.dtype)
 
-    def turn(kind: AnyType, f: Tensor) -> Tensor:
+    def turn(kind: Kind, f: Tensor) -> Tensor:
+        if isinstance(kind, MultivectorType):
+            return kind.transform(f.double(), rotation, translation / scale).to(f.dtype)
         return kind.transform(f.double(), rotation).to(f.dtype) if isinstance(kind, PointType) else f
 
     features = tuple(turn(t, f) for t, f in zip(typed.types, inputs.features, strict=True))

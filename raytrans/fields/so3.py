@@ -177,7 +177,9 @@ class PointType:
     def split(self, features: Float[Tensor, "*batch dim"]) -> list[Tensor]:
         """Blocks (*batch, multiplicity, 2l + 1)."""
         self.check(features)
-        return [features[..., b.slice].unflatten(-1, (-1, b.width)) for b in self.blocks]
+        # one split: every slice would make a gradient of the whole width of its own
+        parts = features.split([b.multiplicity * b.width for b in self.blocks], -1)
+        return [part.unflatten(-1, (-1, b.width)) for part, b in zip(parts, self.blocks, strict=True)]
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """Inverse of `split`."""

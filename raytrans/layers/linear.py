@@ -23,6 +23,11 @@ def signature(name: str, *types: object, out: object) -> str:
     return f"{name}({ins} -> {str(out).replace(' ', '')})"
 
 
+def components(field_type: AnyType, features: Float[Tensor, "*batch dim"]) -> tuple[Tensor, ...]:
+    """Real numbers (*batch, multiplicity width) of every block: one split, as every slice makes a gradient."""
+    return features.split([block.multiplicity * block.width for block in field_type.blocks], -1)
+
+
 def complex_matrix(weight: Float[Tensor, "*b i o 2"]) -> Float[Tensor, "*b 2*i 2*o"]:
     """Real matrix M with interleaved(z) @ M = interleaved(z @ W), W = weight[..., 0] + i weight[..., 1]."""
     real, imaginary = weight.unbind(-1)
@@ -61,10 +66,10 @@ class TypedLinear(nn.Module):
 
     def forward(self, features: Float[Tensor, "*batch in_dim"]) -> Float[Tensor, "*batch out_dim"]:
         self.in_type.check(features)
-        sources = {b.key: b for b in self.in_type.blocks}
+        sources = dict(zip(self.in_type.counts, components(self.in_type, features), strict=True))
         parts = []
         for block, weight in zip(self.out_type.blocks, self.weights, strict=True):
-            part = features[..., sources[block.key].slice]
+            part = sources[block.key]
             if block.complex:
                 part = part @ complex_matrix(weight)
             elif block.width == 1:

@@ -116,6 +116,11 @@ class Gathered:
 
         return _each(elements, lay)
 
+    def common(self, values: Tensor) -> Tensor | None:
+        """Values without the axis of the targets, (..., K, dim), where all targets of a row see the same; else None."""
+        alike = values.ndim > 2 and values.shape[-3] == 1 and values.shape[-2] == self.size
+        return values.squeeze(-3) if alike and self.targets[-1] > 1 else None
+
     def target(self, elements: Elements) -> Elements:
         """Values (*targets, ...) laid on the pairs, (*targets, 1, ...)."""
         _check("targets", elements, self.targets)
@@ -195,6 +200,10 @@ class PairList:
         _check("sources", elements, tuple(self.sources))
         count = len(self.sources)
         return _each(elements, lambda value: value.reshape(-1, *value.shape[count:]).index_select(0, self.source_index))
+
+    def common(self, values: Tensor) -> None:
+        """No values on the pairs are known to be alike for several targets."""
+        return None
 
     def target(self, elements: Elements) -> Elements:
         """Values (*targets, ...) laid on the pairs, (P, ...)."""

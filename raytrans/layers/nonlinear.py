@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytrans.fields.types import FieldType
-from raytrans.layers.linear import AnyType, as_type, complex_matrix, real_part_matrix, signature
+from raytrans.layers.linear import AnyType, as_type, complex_matrix, components, real_part_matrix, signature
 from raytrans.shapes import Float
 
 
@@ -20,12 +20,19 @@ def channel_invariants(
 ) -> Float[Tensor, "*batch channels"]:
     """One invariant of every channel: an invariant itself, sqrt(|z|^2 + eps) of any other, with gradients at z = 0."""
     parts = []
-    for block in field_type.blocks:
-        part = features[..., block.slice]
+    for block, part in zip(field_type.blocks, components(field_type, features), strict=True):
         if not block.invariant:
             part = (part.unflatten(-1, (block.multiplicity, block.width)).square().sum(-1) + eps).sqrt()
         parts.append(part)
     return torch.cat(parts, -1)
+
+
+def smooth_leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    """slope x + (1 - slope) silu(x): a leaky rectifier with all derivatives.
+
+    Source: public code of Liao and Smidt, Equiformer, 2023, where it is written with 2 sigmoid(x) - 1.
+    """
+    return slope * x + (1 - slope) * functional.silu(x)
 
 
 class TypedNorm(nn.Module):
@@ -45,8 +52,8 @@ class TypedNorm(nn.Module):
     def forward(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         self.in_type.check(features)
         parts = []
-        for block, scale in zip(self.in_type.blocks, self.scales, strict=True):
-            part = features[..., block.slice]
+        parts_in = components(self.in_type, features)
+        for block, part, scale in zip(self.in_type.blocks, parts_in, self.scales, strict=True):
             if block.invariant:
                 part = functional.layer_norm(part, (block.multiplicity,), scale, self.bias, self.eps)
             else:
@@ -76,12 +83,13 @@ class Gate(nn.Module):
 
     def forward(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         self.in_type.check(features)
-        # ascending order of types puts the invariants first
-        invariants = features[..., : self.invariants]
         if self.gates is None:
-            return functional.silu(invariants)
+            return functional.silu(features)
         blocks = [b for b in self.in_type.blocks if not b.invariant]
-        parts = [features[..., b.slice].unflatten(-1, (-1, b.width)) for b in blocks]
+        found = components(self.in_type, features)
+        # ascending order of types puts the invariants first
+        invariants = found[0] if self.invariants else features[..., :0]
+        parts = [part.unflatten(-1, (-1, b.width)) for part, b in zip(found[-len(blocks) :], blocks, strict=True)]
         gates = torch.sigmoid(self.gates(channel_invariants(self.in_type, features, self.eps)))
         gates = gates.split([b.multiplicity for b in blocks], -1)
         gated = [(p * g[..., None]).flatten(-2) for p, g in zip(parts, gates, strict=True)]

@@ -10,7 +10,8 @@ CHOICES = {
     "directions": ARMS,
     "kernel": ("complex", "real"),
     "pooling": ("attention", "moments"),
-    "logits": ("difference", "dot"),
+    "logits": ("difference", "dot", "mlp"),
+    "messages": ("linear", "nonlinear"),
     "visibility": ("sweep", "none"),
     "proposal": ("sweep", "uniform"),
     "encoder": ("turns", "plain"),
@@ -32,7 +33,8 @@ class ModelConfig:
     Switches of the ablations, whose defaults are the released model:
     kernel: "complex", or "real" coefficients of the typed values.
     pooling: "attention" over the sources, or visibility-weighted "moments" (mean and variance) in its place.
-    logits: of that attention, by the "difference" of query and key, or by their "dot" product.
+    logits: of that attention, by the "difference" of query and key, their "dot" product, or an "mlp" of their sum.
+    messages: of that attention, "linear" in the tokens, or "nonlinear".
     moments: whether the variance over the sources is handed on beside their mean.
     visibility: whether the sources' own depth distributions ("sweep") enter weights and tokens of the view stage.
     proposal: samples from the "sweep" of the sources, or "uniform" in the root of inverse distance.
@@ -61,6 +63,7 @@ class ModelConfig:
     kernel: str = "complex"
     pooling: str = "attention"
     logits: str = "difference"
+    messages: str = "linear"
     moments: bool = True
     visibility: str = "sweep"
     proposal: str = "sweep"
@@ -86,8 +89,8 @@ class ModelConfig:
             raise ValueError(f"planes: expected at least 2, got {self.planes}")
         if self.hidden % self.heads:
             raise ValueError(f"hidden: expected a multiple of heads ({self.heads}), got {self.hidden}")
-        if self.logits == "dot" and self.hidden // 2 % self.heads:
-            raise ValueError(f"hidden: expected a multiple of twice heads for dot logits, got {self.hidden}")
+        if self.logits != "difference" and self.hidden // 2 % self.heads:
+            raise ValueError(f"hidden: expected a multiple of twice heads for {self.logits} logits, got {self.hidden}")
         for name in ("fine_type", "match_type"):
             try:
                 kind = FieldType(getattr(self, name))

@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
+from raytrans.layers.attention import HeadScores
 from raytrans.models.config import ModelConfig
 from raytrans.shapes import Complex, Float
 
@@ -101,38 +103,46 @@ class ViewStage(nn.Module):
 def _view_layer(config: ModelConfig) -> nn.Module:
     if config.pooling == "moments":
         return MomentLayer(config.hidden)
-    return ViewLayer(config.hidden, config.heads, config.logits)
+    return ViewLayer(config.hidden, config.heads, config.logits, config.messages)
 
 
 class ViewLayer(nn.Module):
     """One layer of attention over the source axis (the first one), followed by a feed-forward block.
 
-    `RayAttention` with difference or dot logits, on tokens that are invariants, fused for sources along the first axis.
+    `RayAttention` with any of its logits and messages, on tokens that are invariants, fused for sources along the first
+    axis.
     """
 
-    def __init__(self, hidden: int, heads: int, logits: str = "difference"):
+    def __init__(self, hidden: int, heads: int, logits: str = "difference", messages: str = "linear"):
         super().__init__()
         self.heads = heads
         self.norm, self.out_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.to_query, self.to_key = nn.Linear(hidden, hidden // 2), nn.Linear(hidden, hidden // 2)
+        self.scores = HeadScores(hidden // 2, heads) if logits == "mlp" else None
         self.to_logit = nn.Linear(hidden // 2, heads) if logits == "difference" else None
         self.to_value = nn.Linear(hidden, hidden)
+        self.to_message = nn.Linear(hidden, hidden) if messages == "nonlinear" else None
         self.out = nn.Linear(hidden, hidden)
         self.feed = mlp(hidden, hidden, hidden)
 
     def attended(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """sum_j softmax_j(logit_j + bias_j) v_j (*b, hidden), and the softmax (n, *b, heads).
 
-        logit_j is W relu(k_j - q), or q . k_j / sqrt(d) of every head.
+        logit_j is W relu(k_j - q), or q . k_j / sqrt(d) or a . SmoothLeakyReLU(k_j + q) of every head; v_j is V x_j, or
+        W silu(V x_j) for non-linear messages.
         """
         key, query = self.to_key(x), self.to_query(self.norm(query))
-        if self.to_logit is None:
+        if self.scores is not None:
+            logit = self.scores(key + query)
+        elif self.to_logit is None:
             width = query.shape[-1] // self.heads
             logit = (key * query).unflatten(-1, (self.heads, width)).sum(-1) * width**-0.5
         else:
             logit = self.to_logit((key - query).relu_())
         attention = torch.softmax(logit + bias, 0)
-        value = self.to_value(x).unflatten(-1, (self.heads, -1))
+        value = self.to_value(x)
+        value = value if self.to_message is None else self.to_message(functional.silu(value))
+        value = value.unflatten(-1, (self.heads, -1))
         return (attention[..., None] * value).sum(0).flatten(-2), attention
 
     def forward(self, query: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from raytrans.data.readers.viewer_paths import is_camera_path, read_camera_path
 from raytrans.export.files import read_json_lines
 from raytrans.models.config import model_config
 from raytrans.rendering.renderer import Renderer
+from raytrans.systems.molecules.xyz import read_xyz
 from raytrans.training.checkpoint import load, read_tensors, save_model
 from raytrans.training.config import read_config
 from tests.data.readers import captures
@@ -343,6 +344,13 @@ def look_at_rendering(folder: Path, _file: Path) -> None:
     runs.read_arm(folder)
 
 
+def molecules(folder: Path) -> list[Path]:
+    """Two frames in the extended xyz format."""
+    header = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 config_type=a energy=-31.5\n'
+    (folder / "a.xyz").write_text(2 * f"2\n{header}H 0 0 0 0 0 1\nO 0 0 0.97 0 0 -1\n")
+    return [folder / "a.xyz"]
+
+
 SURFACES = {
     "transforms": Surface(transforms, look),
     "transforms-split": Surface(blender, look),
@@ -361,6 +369,7 @@ SURFACES = {
     "picture": Surface(pictures, look_at_picture),
     "depth": Surface(depths, lambda _folder, file: read_depth(file, 0.001, (0.0,))),
     "ply": Surface(clouds, lambda _folder, file: read_ply(file)),
+    "molecules": Surface(molecules, lambda _folder, file: read_xyz(file)),
     "shard": Surface(shard, look_at_shard),
     "mesh": Surface(mesh, look_at_mesh),
     "checkpoint": Surface(weights, look_at_weights),

@@ -16,6 +16,7 @@ IN = FieldType("3x0 + 2x1 + 2x2 + 2x(1,0.7)")
 QUERY = FieldType("2x0 + 2x1 + 1x(1,0.7)")
 OUT = FieldType("3x0 + 2x1 + 1x(2,-0.3)")
 UNIT = 1.7
+FORMS = [("dot", "linear"), ("difference", "linear"), ("mlp", "nonlinear")]
 
 
 def stratum_rig(pairs_at, stratum):
@@ -34,9 +35,9 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_change_of_section(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_change_of_section(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -52,9 +53,9 @@ def test_change_of_section(stratum, pairs_at, logits):
     assert relative(changed, OUT.transform(out, turn_x, slide_x)) < 1e-9
 
 
-@pytest.mark.parametrize("logits", ["dot", "difference"])
-def test_world_motion_and_scale(stratum, pairs_at, logits):
-    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits)
+@pytest.mark.parametrize(("logits", "messages"), FORMS)
+def test_world_motion_and_scale(stratum, pairs_at, logits, messages):
+    layer = RayAttention(IN, QUERY, OUT, heads=2, logits=logits).with_messages(messages)
     x, y, query, features = stratum_rig(pairs_at, stratum)
     near = Gathered.laid_out((3,), 3)
     out = layer(x, y, query, features, near, UNIT)
@@ -150,6 +151,21 @@ def test_attend_is_a_loop_for_every_activation_and_layout(activation):
     np.testing.assert_allclose(attend(*flat, activation), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("heads", [[0, 1, 0, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+def test_values_that_all_targets_see_are_summed_as_others(heads):
+    """Dense pairs keep one value for all targets: the sums are those of values laid out for every target."""
+    generator = torch.Generator().manual_seed(0)
+    logits, values, weights = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 5, 6, 2), (3, 6, 4), (3, 5, 6))
+    )
+    pairs, heads = Gathered.dense((3, 5), (3, 6), 1), torch.tensor(heads)
+    for activation in ("softmax", "silu", "relu"):
+        got = attend(logits, pairs.source(values), heads, pairs, weights.abs(), activation)
+        laid = values[:, None].expand(3, 5, 6, 4)
+        expected = attend(logits, laid, heads, Gathered.laid_out((3, 5), 6), weights.abs(), activation)
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("activation", ["softmax", "silu"])
 def test_attend_has_second_derivatives(activation):
     neighborhood = PairList(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2]), (2,), (3,))
@@ -212,7 +228,7 @@ def test_says_its_types_and_refuses_nonsense():
     assert (layer.in_type, layer.query_type, layer.out_type) == tuple(map(FieldType, ("4x0+2x1", "2x0+1x1", "2x0")))
     with pytest.raises(ValueError, match="heads: expected at least 1, got 0"):
         RayAttention("1x0", "1x0", "1x0", heads=0)
-    with pytest.raises(ValueError, match="logits: expected one of dot, difference, got 'cosine'"):
+    with pytest.raises(ValueError, match="logits: expected one of dot, difference, mlp, got 'cosine'"):
         RayAttention("1x0", "1x0", "1x0", logits="cosine")
 
 

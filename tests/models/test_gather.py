@@ -237,16 +237,16 @@ def test_the_first_query_knows_the_variance_only_where_it_is_handed_on(variance)
     torch.testing.assert_close(found[1] - found[0], expected, rtol=0, atol=1e-12)
 
 
-def test_the_view_stage_is_ray_attention_with_difference_logits():
+@pytest.mark.parametrize(("logits", "messages"), [("difference", "linear"), ("mlp", "linear"), ("mlp", "nonlinear")])
+def test_the_view_stage_is_ray_attention(logits, messages):
     """Tokens, their normed query and a constant 1 that carries the biases, as invariants on rays."""
     hidden, heads, sources, targets = 8, 2, 3, 5
-    stage = ViewLayer(hidden, heads).double()
+    stage = ViewLayer(hidden, heads, logits, messages).double()
     query, tokens = torch.randn(targets, hidden, dtype=F64), torch.randn(sources, targets, hidden, dtype=F64)
     weight = torch.rand(sources, targets, dtype=F64)
     fast, attention = stage.attended(query, tokens, weight.log()[..., None])
-    layer = RayAttention(
-        f"{hidden + 1}x0", f"{hidden + 1}x0", f"{hidden}x0", heads=heads, basis=1, logits="difference"
-    ).double()
+    layer = RayAttention(f"{hidden + 1}x0", f"{hidden + 1}x0", f"{hidden}x0", heads=heads, basis=1, logits=logits)
+    layer = layer.with_messages(messages).double()
     dealt = torch.arange(hidden).unflatten(0, (heads, -1)).T.flatten()  # the layer deals channels to heads in turn
     half = hidden // 2
     with torch.no_grad():
@@ -258,7 +258,15 @@ def test_the_view_stage_is_ray_attention_with_difference_logits():
         kernel[:hidden, hidden + 1 :] = stage.to_value.weight.T[:, dealt]
         kernel[hidden, hidden + 1 :] = stage.to_value.bias[dealt]
         take[:hidden, :half], take[hidden, :half] = stage.to_query.weight.T, stage.to_query.bias
-        layer.logits.mix.weight[:, :half] = stage.to_logit.weight
+        if logits == "difference":
+            layer.logits.mix.weight[:, :half] = stage.to_logit.weight
+        else:  # five numbers a head, of which it needs two
+            own = [0, 1, 5, 6]
+            layer.logits.mix.weight[own, :half] = torch.eye(half, dtype=F64)
+            layer.logits.scores.score[:, : half // heads] = stage.scores.score
+        if messages == "nonlinear":
+            layer.message.mix.weights[0].copy_(stage.to_message.weight.T[dealt][:, dealt])
+            layer.message.mix.bias.copy_(stage.to_message.bias[dealt])
         torch.diagonal(layer.mix.weights[0]).fill_(1)
     one = torch.ones(targets, 1, dtype=F64)
     slow = layer(

@@ -18,6 +18,8 @@ SWITCHES = {
     "kernel": {"kernel": "real"},
     "pooling": {"pooling": "moments"},
     "logits": {"logits": "dot"},
+    "mlp": {"logits": "mlp"},
+    "messages": {"messages": "nonlinear"},
     "moments": {"moments": False},
     "visibility": {"visibility": "none"},
     "proposal": {"proposal": "uniform"},
@@ -30,7 +32,7 @@ SWITCHES = {
     "n up to 1": {"fine_type": "8x0 + 3x1", "typed": (3,)},
     "n up to 3": {"fine_type": "8x0 + 1x1 + 1x2 + 1x3", "typed": (1, 1, 1)},
 }
-MOST = {k: v for s in SWITCHES.values() for k, v in s.items() if k not in ("logits", "encoder")}
+MOST = {k: v for s in SWITCHES.values() for k, v in s.items() if k not in ("logits", "messages", "encoder")}
 
 
 def rig(sources=3, size=(18, 25)):
@@ -129,13 +131,17 @@ def test_a_switch_changes_the_rendering_and_trains_every_weight(name):
     encoded = model.place(model.encode(views), source_unit(views.cameras))
     _, proposal = model.propose_weights(encoded, model.target_rays(encoded, rays.reshape(-1)))
     (out.color.sum() + out.distance_mean.nansum() + proposal.square().sum()).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    # a bias before a norm has a gradient that is zero but for rounding, if there is any
+    assert [n for n in idle if not n.endswith("convs.0.bias")] == []
 
 
 LINES = [  # as in docs/training.md
     ["model.kernel=real"],
     ["model.pooling=moments"],
     ["model.logits=dot"],
+    ["model.logits=mlp"],
+    ["model.messages=nonlinear"],
     ["model.moments=false"],
     ["model.visibility=none"],
     ["model.proposal=uniform"],

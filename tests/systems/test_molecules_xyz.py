@@ -87,6 +87,13 @@ def test_what_is_no_such_file_is_named(write, content, says):
         read_xyz(write(content))
 
 
+@pytest.mark.parametrize("header", ["a" * 65_000, 'a="' * 21_000, "=" * 65_000, 'x="' + "a=" * 30_000])
+def test_long_headers_take_no_long_time(write, header):
+    """Linear in the length: the test would take minutes if it were quadratic."""
+    (molecule,) = read_xyz(write(f"1\n{header}\nH 0 0 0\n"))
+    assert molecule.energy is None
+
+
 def test_missing_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "none.xyz", tmp_path):
         with pytest.raises(ValueError, match=re.escape(str(path))):

@@ -27,7 +27,8 @@ SHORTEST_ATOM = 8
 LEAST_DISTANCE = 1e-3
 """Angstrom; atoms that are nearer lie on top of each other."""
 
-_ENTRY = re.compile(r'([^\s="]+)=("[^"]*"|[^\s"]+)')
+# a key begins after white space: without that a long word would be searched from each of its letters
+_ENTRY = re.compile(r'(?<!\S)([^\s="]+)=("[^"]*"|[^\s"]+)')
 
 
 @dataclass(frozen=True)

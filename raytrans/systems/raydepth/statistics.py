@@ -29,10 +29,10 @@ from raytrans.systems.raydepth.native import NativeRayDepth
 from raytrans.systems.raydepth.task import RayDepths, draw, error
 from raytrans.training.checkpoint import load
 
-PIXELS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+PIXELS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ANGLES = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
 DISTANCES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-"""Edges of bins: pixels in a source view, degrees, and the distance of two lines over the unit."""
+"""Limits of pixels in a source view; edges of bins of degrees, and of the distance of two lines over the unit."""
 TEST_SEED = 10_000
 
 
@@ -134,8 +134,16 @@ def curve(values: Tensor, attention: Tensor, edges: Sequence[float]) -> list[flo
     return found.mean[:, 0].tolist()
 
 
-def released_structure(folder: Path, rays: int = 600, held_out: int = 8) -> dict[str, list[float]]:
-    """Curves of the released weights on a scene with depth: seven of its views, and pixels of one more."""
+def within(values: Tensor, attention: Tensor, limits: Sequence[float]) -> list[float]:
+    """Share of all attention where something is less than each limit."""
+    return [(attention[values < limit].sum() / attention.sum()).item() for limit in limits]
+
+
+def renderer_structure(folder: Path, rays: int = 600, held_out: int = 8) -> dict[str, dict[str, list[float]]]:
+    """Curves of the released weights, and of as many untrained ones, on seven views of a scene with depth, for pixels
+    of one more: the share of the attention within some pixels of the surface, and how the view stage shares out what
+    is within two pixels of it, by angle.
+    """
     model, scene = load(), open_scene(folder)
     chosen = [i for i in range(0, len(scene), 2) if i != held_out]
     views, camera = (
@@ -148,13 +156,16 @@ def released_structure(folder: Path, rays: int = 600, held_out: int = 8) -> dict
     if depth is None:
         raise ValueError(f"{folder}: expected a scene with depth, got none for view {held_out}")
     depth = depth[pixels[:, 1], pixels[:, 0]]
-    depth = torch.where(depth > 0, depth, torch.nan)
-    whole, stage = renderer_attention(model, views, camera, pixels + 0.5, depth)
-    return {
-        "pixels": curve(whole.apart, whole.attention, PIXELS),
-        "angle": curve(whole.angle, whole.attention, ANGLES),
-        "view stage by angle": curve(stage.angle, stage.attention, ANGLES),
-    }
+    depth, found = torch.where(depth > 0, depth, torch.nan), {}
+    torch.manual_seed(0)
+    for name, one in (("released weights", model), ("untrained renderer", Renderer(model.config))):
+        whole, stage = renderer_attention(one, views, camera, pixels + 0.5, depth)
+        near = stage.apart < 2
+        found[name] = {
+            "within": within(whole.apart, whole.attention, PIXELS),
+            "angle": curve(stage.angle[near], stage.attention[near], ANGLES),
+        }
+    return found
 
 
 def native_structure(seed: int, cpu_seconds: float) -> dict[str, dict[str, list[float]]]:

@@ -1,0 +1,173 @@
+"""Forces of ethanol and acetylacetone by Equiformers that differ in one thing: attention, messages, or degrees.
+
+    .venv/bin/python docs/studies/equiformer.py --data DIR
+
+One model learns both molecules, with the same CPU time and about as many parameters whatever it is, and is measured on
+other geometries of each. A model that is there already, in DIR/runs of --out, is not trained again.
+"""
+
+import time
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raytrans.apps import cli
+from raytrans.apps.benchmarks.counting import counted
+from raytrans.apps.pages import markdown
+from raytrans.apps.studies.script import finish, shown, spread
+from raytrans.apps.studies.script import parser as common
+from raytrans.data.guards import read_json
+from raytrans.export.files import write_json
+from raytrans.reports.charts import Plot, plots
+from raytrans.systems.molecules.batches import collate
+from raytrans.systems.molecules.equiformer import Equiformer, EquiformerConfig
+from raytrans.systems.molecules.training import Options, errors, fit
+from raytrans.systems.molecules.xyz import Molecule, read_xyz
+
+NAME = "equiformer"
+TRAIN = ("ethanol_train.xyz", "acac_train_300K.xyz")
+TEST = {"ethanol": "ethanol_test_MD.xyz", "acetylacetone 600 K": "acac_test_MD_600K.xyz"}
+ARMS = {
+    "base": EquiformerConfig(channels=(24, 12, 8)),
+    "dot-product attention": EquiformerConfig(channels=(24, 12, 8), attention="dot"),
+    "linear messages": EquiformerConfig(channels=(28, 16, 9), messages="linear"),
+    "l up to 1": EquiformerConfig(channels=(32, 16)),
+    "l = 0": EquiformerConfig(channels=(48,)),
+}
+BATCH, RATE = 4, 5e-3
+POINTS = 30
+"""Of the curve of the loss that is kept of a training."""
+
+
+def parser() -> ArgumentParser:
+    """Command line of the study."""
+    out = common(NAME, "Compare Equiformers on the forces of two molecules.", 0.4)
+    files = ", ".join((*TRAIN, *TEST.values()))
+    out.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"folder with {files}")
+    out.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS), metavar="ARM", help="default: all")
+    text = "geometries of each molecule that a model is measured on, spread evenly over its file (default: 200)"
+    out.add_argument("--frames", type=cli.positive_int, default=200, metavar="N", help=text)
+    return out
+
+
+def main(arguments: Namespace) -> int:
+    """Train and measure what is not there yet, and write tables, numbers and picture."""
+    train = [read_xyz(arguments.data / name, energies=True, forces=True) for name in TRAIN]
+    test = {name: evenly(read_xyz(arguments.data / file, True, True), arguments.frames) for name, file in TEST.items()}
+    facts = {name: sizes(ARMS[name], train) for name in arguments.arms}
+    runs: dict[str, list[dict]] = {name: [] for name in arguments.arms}
+    # seed by seed, so that whatever else the machine does meets all arms alike
+    for seed in arguments.seeds:
+        for name in arguments.arms:
+            runs[name].append(known_or_run(arguments, name, seed, [*train[0], *train[1]], test))
+            best = ", ".join(f"{key} {value['force']:.0f}" for key, value in runs[name][-1]["errors"].items())
+            cli.say(f"{name}, seed {seed}: {runs[name][-1]['steps']} steps, force errors in meV/Angstrom: {best}")
+    table = table_of(runs, facts)
+    cli.say(markdown(*table))
+    arms = {name: {**facts[name], "runs": runs[name], "errors": summary(runs[name])} for name in arguments.arms}
+    values = {"batch": BATCH, "learning_rate": RATE, "frames": arguments.frames, "arms": arms}
+    finish(arguments, values, picture(runs), NAME)
+    return 0
+
+
+def evenly(molecules: list[Molecule], count: int) -> list[Molecule]:
+    """At most `count` of them, evenly spread."""
+    places = np.linspace(0, len(molecules) - 1, min(count, len(molecules))).round().astype(int)
+    return [molecules[place] for place in places]
+
+
+def sizes(config: EquiformerConfig, train: list[list[Molecule]]) -> dict[str, object]:
+    """Parameters, and operations of the matrix products of one energy, mean over the molecules."""
+    torch.manual_seed(0)
+    model, batch = Equiformer(config), collate([molecules[0] for molecules in train])
+    with torch.no_grad():
+        flops = counted(lambda: model(batch.numbers, batch.positions, batch.system, batch.count))["flops"]
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"channels": list(config.channels), "parameters": parameters, "energy_flops": flops / batch.count}
+
+
+def known_or_run(arguments: Namespace, name: str, seed: int, train: list[Molecule], test: dict) -> dict:
+    """The run of an arm and a seed out of its file, if it was made with the same settings, or a new one."""
+    settings = {"arm": asdict(ARMS[name]), "minutes": arguments.minutes, "frames": arguments.frames}
+    settings |= {"batch": BATCH, "learning_rate": RATE, "molecules": len(train)}
+    settings["arm"] = {key: list(v) if isinstance(v, tuple) else v for key, v in settings["arm"].items()}
+    file = arguments.out / "runs" / f"{name}-{seed}.json"
+    if file.is_file():
+        held = read_json(file)
+        if held.pop("settings", None) == settings:
+            return held
+    found = run(ARMS[name], seed, 60 * arguments.minutes, train, test)
+    write_json(file, {"settings": settings, **found})
+    return found
+
+
+def run(config: EquiformerConfig, seed: int, seconds: float, train: list[Molecule], test: dict) -> dict:
+    """One training of so many CPU-seconds, and its errors on every test set."""
+    torch.manual_seed(seed)
+    options = Options(cpu_seconds=seconds, batch=BATCH, learning_rate=RATE, seed=seed)
+    found = fit(Equiformer(config), train, options)
+    start = time.process_time()
+    measured = {name: asdict(errors(found.model, molecules, seed)) for name, molecules in test.items()}
+    parts = np.array_split(np.array(found.losses), min(POINTS, len(found.losses)))
+    return {
+        "seed": seed,
+        "steps": found.steps,
+        "cpu_seconds": found.cpu_seconds,
+        "test_cpu_seconds": time.process_time() - start,
+        "losses": [float(part.mean()) for part in parts],
+        "errors": measured,
+    }
+
+
+def summary(runs: list[dict]) -> dict[str, dict[str, dict]]:
+    """Mean and deviation over the seeds of every error on every test set."""
+    return {
+        name: {key: spread([one["errors"][name][key] for one in runs]) for key in ("force", "energy", "rotation")}
+        for name in TEST
+    }
+
+
+def table_of(runs: dict[str, list[dict]], facts: dict[str, dict]) -> tuple[tuple[str, ...], list[tuple]]:
+    """A row for each arm: what it is and costs, and its errors, mean and standard deviation over the seeds."""
+    header = ("arm", "channels", "parameters", "steps", "CPU-seconds", "MFLOP an energy")
+    header += tuple(f"{what}, {name}" for name in TEST for what in ("force meV/Å", "energy meV"))
+    rows = []
+    for name, own in runs.items():
+        steps = np.mean([one["steps"] for one in own])
+        row = [
+            name,
+            "+".join(f"{c}x{l}" for l, c in enumerate(facts[name]["channels"])),
+            f"{facts[name]['parameters']:,}",
+        ]
+        row += [f"{steps:.0f}", f"{np.mean([one['cpu_seconds'] for one in own]):.0f}"]
+        row += [f"{facts[name]['energy_flops'] / 1e6:.1f}"]
+        for errors_of in summary(own).values():
+            row += [shown(errors_of["force"]), shown(errors_of["energy"])]
+        rows.append(tuple(row))
+    return header, rows
+
+
+def picture(runs: dict[str, list[dict]]) -> np.ndarray:
+    """Errors of every model, one molecule against the other, and the loss while they were trained."""
+    first, second = TEST
+    panels = []
+    for key, unit in (("force", "force error, meV/Å"), ("energy", "energy error, meV")):
+        parts = [
+            ([one["errors"][first][key] for one in own], [one["errors"][second][key] for one in own])
+            for own in runs.values()
+        ]
+        panels.append(Plot(f"{unit}: {second}", f"of {first}", parts, style="dots", x_zero=False))
+    curves = []
+    for own in runs.values():
+        count = min(len(one["losses"]) for one in own)
+        mean = np.mean([one["losses"][:count] for one in own], 0)
+        curves.append((100 * (np.arange(count) + 0.5) / count, mean))
+    panels.append(Plot("loss while training", "% of the CPU time", curves, log_y=True))
+    return plots(panels, list(runs), columns=3)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main, parser()))
