@@ -8,7 +8,6 @@ OUT/runs.jsonl and is not made again. Writes polymers.json and polymers.png into
 docs/studies/polymers.md.
 """
 
-import resource
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from raytrans.apps import cli
 from raytrans.apps.studies import script
 from raytrans.apps.studies.finished import Finished
-from raytrans.reports.charts import Bars, Plot, bars, plots
+from raytrans.reports.charts import Bars, Plot, bars, plots, stacked
 from raytrans.systems.molecules.batches import collate, turned
 from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransformer
 from raytrans.systems.molecules.training import Fit, Loss, Options, fit, predictions
@@ -221,23 +220,13 @@ def facts_of(train: Sequence[Molecule], sets: Sets) -> dict:
     return {"frames": len(train), "chains": chains, "nothing": scales(sets), "terms": term_sizes(few)}
 
 
-def over_seeds(rows: Sequence[Mapping], *path: str) -> dict:
-    """Mean and spread of a number of the rows."""
-    values = []
-    for row in rows:
-        for key in path:
-            row = row[key]
-        values.append(row)
-    return script.spread(values)
-
-
 def summary(rows: Mapping[str, Sequence[dict]], sets: Sequence[str]) -> dict:
     return {
         arm: {
             "parameters": own[0]["parameters"],
             "steps": own[0]["steps"],
-            "cpu_seconds": over_seeds(own, "cpu_seconds"),
-            **{f"{kind}: {name}": over_seeds(own, name, kind) for kind in ("force", "energy") for name in sets},
+            "cpu_seconds": script.over_seeds(own, "cpu_seconds"),
+            **{f"{kind}: {name}": script.over_seeds(own, name, kind) for kind in ("force", "energy") for name in sets},
         }
         for arm, own in rows.items()
     }
@@ -259,7 +248,7 @@ def dynamics(rows: Sequence[dict], reference: Sequence[dict]) -> dict:
     runs = {"learned forces": [row["dynamics"] for row in rows], "reference": same, "reference, other start": other}
     return {
         name: {
-            **{number: over_seeds(found, number) for number in ("lasted", "drift", "wobble", "kinetic")},
+            **{number: script.over_seeds(found, number) for number in ("lasted", "drift", "wobble", "kinetic")},
             **{
                 key: script.spread([distances(one, two)[key] for one, two in zip(found, same, strict=True)])
                 for key in same[0]["quantiles"]
@@ -299,12 +288,6 @@ def picture(polymers: dict, molecules: dict, learned: dict, reference: dict) -> 
     return stacked([*charts, curves])
 
 
-def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(one.shape[1] for one in pictures)
-    white = [((0, 0), (0, width - one.shape[1]), (0, 0)) for one in pictures]
-    return np.concatenate([np.pad(one, pad, constant_values=255) for one, pad in zip(pictures, white, strict=True)])
-
-
 def alone(arguments: Namespace, seed: int) -> None:
     """Measure what is missing of one seed."""
     torch.set_num_threads(1)
@@ -316,7 +299,8 @@ def main(arguments: Namespace) -> int:
     if arguments.workers > 1:
         with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
             list(pool.map(partial(alone, arguments), arguments.seeds))
-    found = measure(arguments, Finished(arguments.out / RUNS))
+    done = Finished(arguments.out / RUNS)
+    found = measure(arguments, done)
     polymers, molecules = summary(found["polymers"], SETS), summary(found["dft"], tuple(DFT_FILES))
     moves = dynamics(found["polymers"][FORCES], found["reference"])
     for name, rows, sets in (("polymers", polymers, SETS), ("DFT", molecules, tuple(DFT_FILES))):
@@ -327,8 +311,7 @@ def main(arguments: Namespace) -> int:
     values = {"architecture": asdict(ARCHITECTURE), "picoseconds": arguments.picoseconds}
     values |= {"polymers": polymers, "dft": molecules, "dynamics": moves}
     values |= {name: found[name] for name in ("facts", "dft facts")}
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    values["cpu_seconds"] = sum(own.ru_utime + own.ru_stime for own in used)
+    values["cpu_seconds"] = done.cpu_seconds
     first = found["polymers"][FORCES][0]["dynamics"], found["reference"][0]
     script.finish(arguments, values, picture(polymers, molecules, *first), NAME)
     return 0
