@@ -205,7 +205,7 @@ def over_seeds(rows: Sequence[dict], *path: str) -> dict:
 
 def summary(found: dict) -> dict:
     """The same tree with spreads over the seeds in place of the rows."""
-    fields = [(part, name) for part in ("held", "test") for name in Errors.__dataclass_fields__]
+    fields = [("held", "force"), *(("test", name) for name in Errors.__dataclass_fields__)]
     return {
         name: {
             budget: {
