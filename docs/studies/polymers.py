@@ -11,8 +11,10 @@ docs/studies/polymers.md.
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +24,18 @@ from torch import Tensor, nn
 from raytrans.apps import cli
 from raytrans.apps.studies import script
 from raytrans.apps.studies.finished import Finished
-from raytrans.reports.charts import Bars, Plot, bars, plots
+from raytrans.reports.charts import Bars, Plot, bars, plots, stacked
 from raytrans.systems.molecules.batches import collate, turned
 from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransformer
 from raytrans.systems.molecules.training import Fit, Loss, Options, fit, predictions
 from raytrans.systems.molecules.xyz import Molecule, read_xyz
 from raytrans.systems.polymers.chains import BACKBONES, SIDE_GROUPS, Chain, polymer
-from raytrans.systems.polymers.dynamics import Potential, State, at_rest, thermal
-from raytrans.systems.polymers.families import (
-    Sampling,
-    atomic_numbers,
-    element_constants,
-    sample,
-    without_elements,
-    zeros_of,
-)
-from raytrans.systems.polymers.observables import bond_lengths, distance_of, drift, radius_of_gyration
+from raytrans.systems.polymers.comparison import Comparison, Conditions, distances
+from raytrans.systems.polymers.families import Sampling, element_constants, sample, without_elements, zeros_of
 from raytrans.systems.polymers.reference import TERMS, Reference
-from raytrans.systems.polymers.simulation import Trajectory, learned, simulate
 from raytrans.systems.polymers.topology import join, topology
 
-NAME = "polymers"
+NAME, RUNS = "polymers", "runs.jsonl"
 HELD_OUT = (("O", "CH3"), ("CH2", "OH"), ("COO", "F"))
 FAMILIES = [(b, s) for b in BACKBONES for s in SIDE_GROUPS if (b, s) not in HELD_OUT]
 SHORT, LONG = (1, 2), 5
@@ -54,9 +47,8 @@ ZERO_SPREAD = 1.0
 """eV: the part of the zero of a chain that no sum over elements explains."""
 STEPS_PER_MINUTE, BATCH, RATE = 3000, 4, 1e-2
 ARCHITECTURE = Architecture(channels=32, layers=2, heads=4, basis=24, cutoff=4.0)
-MOVING, TEMPERATURE, STEP, EVERY, SETTLE = ("CH2", "H", 2), 300.0, 1.0, 10.0, 1000
-"""Dynamics: butane, K, fs, fs between frames, fs before the start."""
-QUANTILES = torch.linspace(0, 1, 401, dtype=torch.float64)
+MOVING, CONDITIONS = ("CH2", "H", 2), Conditions(temperature=300.0, step=1.0, every=10.0)
+"""Dynamics, of butane."""
 
 
 @dataclass(frozen=True)
@@ -157,60 +149,8 @@ def measured(done: Fit, sets: Sets) -> dict:
     return {**cost, **{name: errors(done.model, systems) for name, systems in sets.items()}}
 
 
-class Moving:
-    """The chain whose dynamics is looked at."""
-
-    def __init__(self):
-        self.chain = polymer(*MOVING)
-        self.graph = topology(self.chain.elements, self.chain.bonds)
-        self.reference = Reference(self.graph)
-        self.start = cache(self.start)
-
-    def start(self, seed: int) -> State:
-        """Two walkers at the temperature: the second shows how much trajectories of one length differ anyway."""
-        calm = Sampling(TEMPERATURE, walkers=2, frames=1, settle=SETTLE)
-        ((first, second),) = sample([self.chain], calm, [0.0], 100 + seed)
-        state = at_rest(self.reference, torch.stack([first[0].positions, second[0].positions]))
-        return thermal(state, self.reference.masses, TEMPERATURE, torch.Generator().manual_seed(200 + seed))
-
-    def run(self, potential: Potential, start: State, picoseconds: float) -> Trajectory:
-        return simulate(potential, start, self.reference.masses, STEP, 1000 * picoseconds, EVERY)
-
-    def reference_run(self, seed: int, picoseconds: float) -> dict:
-        """What both walkers of a seed do under the reference."""
-        ran = self.run(self.reference, self.start(seed), picoseconds)
-        return {"same start": self.facts(ran, 0), "other start": self.facts(ran, 1)}
-
-    def learned_run(self, model: nn.Module, seed: int, picoseconds: float) -> dict:
-        """What the first walker of a seed does under a model."""
-        start = self.start(seed)
-        first = State(**{name: getattr(start, name)[:1] for name in State.__dataclass_fields__})
-        return self.facts(self.run(learned(model, atomic_numbers(self.chain)), first, picoseconds), 0)
-
-    def facts(self, ran: Trajectory, walker: int) -> dict:
-        """Energies of a walker, and quantiles of its bond lengths, by elements, and of its radius of gyration."""
-        positions, energies = ran.positions[:, walker], ran.energies[:, walker]
-        lengths = bond_lengths(positions, self.graph.bonds)
-        carbon = torch.tensor([self.chain.elements[a] == self.chain.elements[b] for a, b in self.chain.bonds])
-        values = {"C-C": lengths[:, carbon], "C-H": lengths[:, ~carbon]}
-        values["Rg"] = radius_of_gyration(positions, self.reference.masses)
-        slope = float(drift(ran.times / 1000, energies)) if len(ran.times) > 1 else 0.0
-        line = energies - slope * ran.times / 1000
-        return {
-            "lasted": ran.lasted / 1000,
-            "drift": 1000 * slope,
-            "wobble": 1000 * float(line.std(correction=0)),
-            "kinetic": float(ran.kinetic[:, walker].mean()),
-            "quantiles": {name: value.flatten().quantile(QUANTILES).tolist() for name, value in values.items()},
-        }
-
-
-def compared(found: dict, other: dict) -> dict[str, float]:
-    """Distances (mA) of the distributions of two runs."""
-    return {
-        name: 1000 * distance_of(*(torch.tensor(run["quantiles"][name]).double() for run in (found, other)))
-        for name in found["quantiles"]
-    }
+def moved() -> Comparison:
+    return Comparison(polymer(*MOVING), CONDITIONS)
 
 
 def spaced(molecules: Sequence[Molecule], count: int) -> list[Molecule]:
@@ -247,7 +187,7 @@ def term_sizes(molecules: Sequence[Molecule]) -> dict[str, float]:
 def measure(arguments: Namespace, done: Finished) -> dict[str, list[dict] | dict]:
     """Rows by seed of the arms on polymers and on DFT and of the reference's dynamics, and facts of the data."""
     steps, time = max(1, round(STEPS_PER_MINUTE * arguments.minutes)), arguments.picoseconds
-    polymers, molecules, moving = cache(labelled), cache(lambda: dft(arguments.data)), Moving()
+    polymers, molecules, moving = cache(labelled), cache(lambda: dft(arguments.data)), moved()
 
     def arm(name: str, seed: int) -> dict:
         found = trained(ARMS[name], polymers()[0], seed, steps)
@@ -280,23 +220,13 @@ def facts_of(train: Sequence[Molecule], sets: Sets) -> dict:
     return {"frames": len(train), "chains": chains, "nothing": scales(sets), "terms": term_sizes(few)}
 
 
-def over_seeds(rows: Sequence[Mapping], *path: str) -> dict:
-    """Mean and spread of a number of the rows."""
-    values = []
-    for row in rows:
-        for key in path:
-            row = row[key]
-        values.append(row)
-    return script.spread(values)
-
-
 def summary(rows: Mapping[str, Sequence[dict]], sets: Sequence[str]) -> dict:
     return {
         arm: {
             "parameters": own[0]["parameters"],
             "steps": own[0]["steps"],
-            "cpu_seconds": over_seeds(own, "cpu_seconds"),
-            **{f"{kind}: {name}": over_seeds(own, name, kind) for kind in ("force", "energy") for name in sets},
+            "cpu_seconds": script.over_seeds(own, "cpu_seconds"),
+            **{f"{kind}: {name}": script.over_seeds(own, name, kind) for kind in ("force", "energy") for name in sets},
         }
         for arm, own in rows.items()
     }
@@ -318,9 +248,9 @@ def dynamics(rows: Sequence[dict], reference: Sequence[dict]) -> dict:
     runs = {"learned forces": [row["dynamics"] for row in rows], "reference": same, "reference, other start": other}
     return {
         name: {
-            **{number: over_seeds(found, number) for number in ("lasted", "drift", "wobble", "kinetic")},
+            **{number: script.over_seeds(found, number) for number in ("lasted", "drift", "wobble", "kinetic")},
             **{
-                key: script.spread([compared(one, two)[key] for one, two in zip(found, same, strict=True)])
+                key: script.spread([distances(one, two)[key] for one, two in zip(found, same, strict=True)])
                 for key in same[0]["quantiles"]
             },
         }
@@ -358,25 +288,30 @@ def picture(polymers: dict, molecules: dict, learned: dict, reference: dict) -> 
     return stacked([*charts, curves])
 
 
-def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(one.shape[1] for one in pictures)
-    white = [((0, 0), (0, width - one.shape[1]), (0, 0)) for one in pictures]
-    return np.concatenate([np.pad(one, pad, constant_values=255) for one, pad in zip(pictures, white, strict=True)])
+def alone(arguments: Namespace, seed: int) -> None:
+    """Measure what is missing of one seed."""
+    torch.set_num_threads(1)
+    measure(Namespace(**{**vars(arguments), "seeds": [seed]}), Finished(arguments.out / RUNS))
 
 
 def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
-    found = measure(arguments, Finished(arguments.out / "runs.jsonl"))
+    if arguments.workers > 1:
+        with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+            list(pool.map(partial(alone, arguments), arguments.seeds))
+    done = Finished(arguments.out / RUNS)
+    found = measure(arguments, done)
     polymers, molecules = summary(found["polymers"], SETS), summary(found["dft"], tuple(DFT_FILES))
-    moved = dynamics(found["polymers"][FORCES], found["reference"])
+    moves = dynamics(found["polymers"][FORCES], found["reference"])
     for name, rows, sets in (("polymers", polymers, SETS), ("DFT", molecules, tuple(DFT_FILES))):
         nothing = found["facts" if name == "polymers" else "dft facts"]["nothing"]
         for kind, unit in (("force", "meV/A"), ("energy", "meV")):
             cli.say(f"\n{name}, {kind} error, {unit}\n\n{error_table(rows, sets, nothing, kind)}")
-    cli.say(f"\ndynamics of {Moving().chain.name}, {arguments.picoseconds:g} ps\n\n{dynamics_table(moved)}\n")
+    cli.say(f"\ndynamics of {moved().chain.name}, {arguments.picoseconds:g} ps\n\n{dynamics_table(moves)}\n")
     values = {"architecture": asdict(ARCHITECTURE), "picoseconds": arguments.picoseconds}
-    values |= {"polymers": polymers, "dft": molecules, "dynamics": moved}
+    values |= {"polymers": polymers, "dft": molecules, "dynamics": moves}
     values |= {name: found[name] for name in ("facts", "dft facts")}
+    values["cpu_seconds"] = done.cpu_seconds
     first = found["polymers"][FORCES][0]["dynamics"], found["reference"][0]
     script.finish(arguments, values, picture(polymers, molecules, *first), NAME)
     return 0
@@ -387,6 +322,8 @@ def parser():
     out.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the xyz files")
     text = "length of each dynamics (default: 20)"
     out.add_argument("--picoseconds", type=cli.positive_float, default=20.0, metavar="PS", help=text)
+    text = "processes that measure a seed each at once (default: 2)"
+    out.add_argument("--workers", type=cli.positive_int, default=2, metavar="N", help=text)
     return out
 
 

@@ -14,6 +14,7 @@ from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransfor
 from raytrans.systems.molecules.training import Loss, Options, fit
 from raytrans.systems.molecules.xyz import Molecule
 from raytrans.systems.polymers.chains import polymer
+from raytrans.systems.polymers.comparison import Comparison, Conditions, distances
 from raytrans.systems.polymers.dynamics import BOLTZMANN, at_rest, thermal
 from raytrans.systems.polymers.families import (
     ELEMENT_ENERGIES,
@@ -212,3 +213,30 @@ def test_constants_of_compositions_can_be_left_out(offsets):
     energies = np.array([[molecule.energy for molecule in group] for group in groups])
     explained = energies.mean(1, keepdims=True) if offsets else 0.0
     assert loss == pytest.approx(np.mean((energies - explained) ** 2))
+
+
+def test_a_run_is_told_by_its_lengths_and_energies():
+    compared = Comparison(polymer("CH2", "OH", 1), Conditions(settle=5))
+    reference, start = compared.reference, compared.start(0)
+    ran = simulate(reference, start, reference.masses, 1.0, 40.0, 10.0)
+    found = compared.reference_run(0, 0.04)
+    for walker, name in enumerate(("same start", "other start")):
+        facts, samples = found[name], compared.samples(ran.positions[:, walker])
+        assert {key: value.numel() for key, value in samples.items()} == {
+            "C-C": 5,
+            "C-H": 25,
+            "C-O": 5,
+            "H-O": 5,
+            "Rg": 5,
+        }
+        assert {key: (v[0], v[200], v[-1]) for key, v in facts["quantiles"].items()} == {
+            key: pytest.approx(np.quantile(value.numpy(), (0, 0.5, 1))) for key, value in samples.items()
+        }
+        slope, level = np.polyfit(np.arange(5) * 0.01, ran.energies[:, walker].numpy(), 1)
+        about = ran.energies[:, walker].numpy() - slope * np.arange(5) * 0.01 - level
+        expected = {"lasted": 0.04, "drift": 1000 * slope, "wobble": 1000 * about.std()}
+        assert {key: facts[key] for key in expected} == pytest.approx(expected, rel=1e-6)
+        assert facts["kinetic"] == pytest.approx(ran.kinetic[:, walker].mean().item())
+    apart = distances(*found.values())
+    assert set(apart) == set(samples) and min(apart.values()) > 0
+    assert set(distances(found["same start"], found["same start"]).values()) == {0.0}

@@ -15,6 +15,7 @@ from raytrans.systems.molecules.torchmd import Architecture
 from raytrans.systems.molecules.xyz import Molecule
 from raytrans.systems.polymers import families
 from raytrans.systems.polymers.chains import polymer
+from raytrans.systems.polymers.comparison import Conditions
 from raytrans.systems.polymers.families import Sampling, sample
 
 SCRIPT = Path(raytrans.__file__).parents[1] / "docs" / "studies" / "polymers.py"
@@ -38,7 +39,7 @@ def study(monkeypatch):
         "STEPS_PER_MINUTE": 3000,
         "ARCHITECTURE": Architecture(channels=8, layers=1, heads=2, basis=8, cutoff=4.0),
         "MOVING": ("CH2", "H", 1),
-        "SETTLE": 10,
+        "CONDITIONS": Conditions(settle=10),
         "METHANOL": tuple(sorted([6] * 3 + [1] * 8)),
     }
     for name, value in small.items():
@@ -70,7 +71,7 @@ def files(study, tmp_path):
 
 def test_the_study_runs_and_goes_on_where_it_was(study, files, tmp_path, capsys):
     command = ["--data", str(files), "--out", str(tmp_path / "out"), "--seeds", "0", "1", "--minutes", "0.001"]
-    command += ["--picoseconds", "0.04"]
+    command += ["--picoseconds", "0.04", "--workers", "1"]
     assert cli.run(study.main, study.parser(), command) == 0
     found = json.loads((tmp_path / "out" / "polymers.json").read_text())
     assert set(found["polymers"]) == set(study.ARMS) and set(found["dft"]) == set(study.DFT_ARMS)
@@ -93,7 +94,7 @@ def test_the_study_runs_and_goes_on_where_it_was(study, files, tmp_path, capsys)
 
 
 def test_mistakes_are_one_line(study, tmp_path, capsys):
-    command = ["--out", str(tmp_path / "out"), "--minutes", "0.001", "--picoseconds", "0.01"]
+    command = ["--out", str(tmp_path / "out"), "--minutes", "0.001", "--picoseconds", "0.01", "--workers", "1"]
     assert cli.run(study.main, study.parser(), [*command, "--data", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert cli.run(study.main, study.parser(), command) == 2
