@@ -282,7 +282,9 @@ def laws(seeds: list[dict]) -> dict[str, dict]:
     choices = {"layers >= 1": [i for i, row in enumerate(rows) if row["layers"] >= 1]}
     choices["layers >= 2"] = [i for i, row in enumerate(rows) if row["layers"] >= 2]
     for width in heads:
-        choices[f"{width} heads, layers >= 1"] = [i for i, row in enumerate(rows) if row["heads"] == width]
+        choices[f"{width} head{'s' if width > 1 else ''}, layers >= 1"] = [
+            i for i, row in enumerate(rows) if row["heads"] == width
+        ]
     out = {}
     for name, chosen in choices.items():
         if len(chosen) >= 3:
