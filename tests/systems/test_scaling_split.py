@@ -19,12 +19,14 @@ def losses(rng=None, seeds=1, noise=0.0, floor=FLOOR, work=WORK, samples=SAMPLES
 
 
 def slow_envelope(compute, logs, budgets):
+    """The least of a curve on a fine path to the budget, over all sizes."""
     out = []
     for budget in budgets:
         best = (np.inf, -1)
         for size, (own, curve) in enumerate(zip(compute, logs, strict=True)):
-            if own[0] <= budget <= own[-1]:
-                best = min(best, (np.interp(np.log(budget), np.log(own), curve), size))
+            if own[0] <= budget:
+                path = np.r_[own[own <= budget], min(budget, own[-1])]
+                best = min(best, (np.interp(np.log(path), np.log(own), curve).min(), size))
         out.append(best)
     return np.array(out).T
 
@@ -33,7 +35,7 @@ def test_the_envelope_is_that_of_a_slow_loop():
     rng = np.random.default_rng(0)
     compute = WORK[:, None] * SAMPLES
     logs = np.log(losses(rng, noise=0.3)[0])
-    budgets = np.logspace(5.1, 10.9, 40)
+    budgets = np.logspace(5.1, 11.5, 40)
     got = envelope(compute, logs, budgets)
     assert np.allclose(got, slow_envelope(compute, logs, budgets), atol=1e-12)
     assert len(set(got[1].tolist())) > 3
@@ -107,6 +109,11 @@ def test_the_interval_of_the_envelope_covers_its_exponent():
     assert hits >= 53
 
 
+def test_more_budget_never_makes_it_worse():
+    logs = np.log(losses(np.random.default_rng(4), noise=1.0)[0])
+    assert (np.diff(envelope(WORK[:, None] * SAMPLES, logs, np.logspace(5.1, 12, 60))[0]) <= 1e-12).all()
+
+
 def test_one_size_alone_is_a_fit_of_its_curve():
     grid = losses(np.random.default_rng(3), seeds=4, noise=0.02, floor=0.0)[:, :1]
     compute = (WORK[:1, None] * SAMPLES)[:, 1:-1]
@@ -121,7 +128,7 @@ def test_one_size_alone_is_a_fit_of_its_curve():
         (np.ones((2, 3)), np.ones((1, 2, 3)), [1, 1, 1], "compute: expected at least 2 .* rise"),
         (np.ones((2, 3)), np.ones((1, 3, 2)), [1, 1, 1], "compute, losses: expected"),
         ([[1, 2, 3.0]], [[[1, 2, np.nan]]], [1, 2, 3], "losses: expected finite positive"),
-        ([[1, 2, 3.0]], [[[1, 2, 3]]], [1, 2, 4], "budgets: expected some between 1 and 3"),
+        ([[1, 2, 3.0]], [[[1, 2, 3]]], [0.5, 2, 4], "budgets: expected at least 1, the least compute, got 0.5"),
         ([[1, 2, 3.0]], [[[1, 2, 3]]], [1, 2], "budgets: expected at least 3"),
     ],
 )

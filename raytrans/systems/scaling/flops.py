@@ -118,6 +118,6 @@ def executed_flops(run: Callable[[], object]) -> float:
     For models whose layers have no rules: for dense layers the same as `nominal_flops`, and products of activations on
     top.
     """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         run()
     return 3.0 * counter.get_total_flops()

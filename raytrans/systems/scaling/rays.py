@@ -65,7 +65,7 @@ def draw_ellipsoids(count: int, generator: torch.Generator, frames: bool = True)
     return scenes
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def scenes(count: int, seed: int) -> RayDepths:
     """The scenes of a seed."""
     return draw_ellipsoids(count, torch.Generator().manual_seed(seed))

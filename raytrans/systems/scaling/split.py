@@ -17,22 +17,22 @@ CHUNK = 50  # draws at once
 
 
 def envelope(compute: np.ndarray, logs: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least log loss at every budget and the number of its size, (*b, budgets) each.
+    """Least log loss that a run reaches within every budget, and the number of its size, (*b, budgets) each.
 
-    `logs` (*b, sizes, lengths) at `compute` (sizes, lengths), rising with the length; between two lengths a curve is
-    straight in the logarithms, beyond its ends it has no value. Raises ValueError for a budget that no size reaches.
+    `logs` (*b, sizes, lengths) at `compute` (sizes, lengths), rising with the length. Between two lengths a curve is
+    straight in the logarithms; a run that has ended keeps its best loss. Raises ValueError for a budget below all runs.
     """
     at = np.log(budgets)
+    if at.min() < np.log(compute.min()) - 1e-9:
+        raise ValueError(f"budgets: expected at least {compute.min():g}, the least compute, got {min(budgets):g}")
     curves = []
     for own, curve in zip(np.log(compute), np.moveaxis(logs, -2, 0), strict=True):
         place = np.clip(np.searchsorted(own, at) - 1, 0, len(own) - 2)
-        share = (at - own[place]) / (own[place + 1] - own[place])
+        share = ((at - own[place]) / (own[place + 1] - own[place])).clip(max=1)
         value = (1 - share) * curve[..., place] + share * curve[..., place + 1]
-        inside = (share > -1e-9) & (share < 1 + 1e-9)
-        curves.append(np.where(inside, value, np.inf))
+        best = np.minimum(value, np.minimum.accumulate(curve, -1)[..., place])
+        curves.append(np.where(share > -1e-9, best, np.inf))
     curves = np.stack(curves)
-    if np.isinf(curves.min(0)).any():
-        raise ValueError(f"budgets: expected some between {compute.min():g} and {compute.max():g} that a size reaches")
     return curves.min(0), curves.argmin(0)
 
 
@@ -58,7 +58,7 @@ def fit_envelope(
 
     Of geometric means over the seeds. Draws take whole runs, each size apart, and choose the best size anew, so that
     the interval knows that the best of several is chosen. Raises ValueError for compute that does not rise with the
-    length, losses that are not finite and positive, or a budget that no size reaches.
+    length, losses that are not finite and positive, or a budget below all runs.
     """
     compute, losses = _checked_grid(compute, losses)
     budgets = np.asarray(budgets, float)

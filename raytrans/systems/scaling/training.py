@@ -19,6 +19,7 @@ class Task:
     build: a model from the name of its arm and its size, weights from torch's global seed. batches: endless training
     batches of an arm from a number of distinct samples and a seed. loss: of a model on a batch. held_out: the batches
     of the loss that is reported, the same for all. rates: learning rate of every arm. rules: as in `nominal_flops`.
+    measure: what is reported, if not the loss. flops: counts the training FLOPs of a call, if not `nominal_flops`.
     """
 
     build: Callable[[str, int], nn.Module]
@@ -27,6 +28,8 @@ class Task:
     held_out: Sequence
     rates: Mapping[str, float]
     rules: Mapping[type, Rule] = field(default_factory=dict)
+    measure: Callable[[nn.Module, object], Tensor] | None = None
+    flops: Callable[[Callable[[], object]], float] | None = None
 
 
 def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
@@ -41,7 +44,7 @@ def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
     model = task.build(cell.arm, cell.size)
     batches = task.batches(cell.arm, cell.data, cell.seed)
     batch = next(batches)
-    flops = nominal_flops(model, lambda: task.loss(model, batch), task.rules)
+    flops = _flops(task, model, batch)
     weights = list(model.parameters())
     optimizer = torch.optim.Adam(weights, lr=task.rates[cell.arm])
     mean, count, losses = [torch.zeros_like(w) for w in weights], 0, []
@@ -62,6 +65,13 @@ def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
             losses.append(held_out_loss(task, model, mean))
             count = 0
     return {"losses": losses, "flops": flops, "parameters": sum(w.numel() for w in weights)}
+
+
+def _flops(task: Task, model: nn.Module, batch: object) -> float:
+    def run() -> Tensor:
+        return task.loss(model, batch)
+
+    return nominal_flops(model, run, task.rules) if task.flops is None else task.flops(run)
 
 
 def epochs(pool: int, data: int, batch: int, seed: int) -> Iterator[Tensor]:
@@ -85,7 +95,8 @@ def held_out_loss(task: Task, model: nn.Module, weights: Sequence[Tensor]) -> fl
     own = [w.detach().clone() for w in model.parameters()]
     try:
         _put(model, weights)
-        return sum(task.loss(model, batch).item() for batch in task.held_out) / len(task.held_out)
+        measure = task.measure or task.loss
+        return sum(measure(model, batch).item() for batch in task.held_out) / len(task.held_out)
     finally:
         _put(model, own)
 
