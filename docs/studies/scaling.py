@@ -136,11 +136,15 @@ STUDIES = {
 }
 
 
-def measured(name: str, folder: Path, minutes: float, seeds: Sequence[int]) -> list[Row]:
+def prepared(study: Study, minutes: float) -> Task:
+    """The task with as many fresh samples as the longest run takes."""
+    return study.task(study.steps(minutes)[-1] * study.batch)
+
+
+def measured(name: str, task: Task, folder: Path, minutes: float, seeds: Sequence[int]) -> list[Row]:
     """All rows of a study, those that are missing from new runs."""
     study = STUDIES[name]
     pool = study.steps(minutes)[-1] * study.batch
-    task = study.task(pool)
     settings = {"task": name, "pool": pool, "batch": study.batch}
 
     def tell(row: Row, new: bool) -> None:
@@ -154,12 +158,12 @@ def measured(name: str, folder: Path, minutes: float, seeds: Sequence[int]) -> l
     return rows
 
 
-def summary(study: Study, rows: Sequence[Row], minutes: float) -> dict:
+def summary(study: Study, rows: Sequence[Row], minutes: float, trivial: float | None) -> dict:
     """Everything that the page says of a task."""
     arms = {}
     for arm in study.sizes:
         steps = study.steps(minutes, study.parts.get(arm, 1.0))
-        arms[arm] = arm_summary(rows, arm, steps, study.batch)
+        arms[arm] = arm_summary(rows, arm, steps, study.batch, trivial)
     steps = study.steps(minutes, study.share)
     shorter = [replace(row, losses=row.losses[: len(steps)]) for row in rows]
     data = {}
@@ -167,6 +171,7 @@ def summary(study: Study, rows: Sequence[Row], minutes: float) -> dict:
         if any(row.cell.arm == arm and row.cell.data != FRESH for row in rows):
             data[arm] = data_summary(shorter, arm, size, steps[-1])
     return {
+        "trivial": trivial,
         "arms": arms,
         "comparison": comparison(arms),
         "data": data,
@@ -285,8 +290,10 @@ def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
     found = {}
     for name in arguments.task:
-        rows = measured(name, arguments.out / "runs", arguments.minutes, arguments.seeds)
-        found[name] = summary(STUDIES[name], rows, arguments.minutes)
+        study = STUDIES[name]
+        task = prepared(study, arguments.minutes)
+        rows = measured(name, task, arguments.out / "runs", arguments.minutes, arguments.seeds)
+        found[name] = summary(study, rows, arguments.minutes, task.trivial)
         told(name, found[name])
     script.finish(arguments, found, picture(found), NAME)
     return 0

@@ -99,14 +99,14 @@ def test_renderers_are_trained_and_measured_by_their_colours(monkeypatch):
 def test_the_script_writes_what_the_page_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(falling, "HELD_OUT", 64)
     module = study()
-    monkeypatch.setattr(module, "SHORTEST", 3)
-    tiny = {"sizes": {"plain": (4, 8, 12)}, "compared": {"plain": 8, "augmented": 8}, "counts": (32,)}
+    monkeypatch.setattr(module, "SHORTEST", 6)
+    tiny = {"sizes": {"plain": (8, 12, 16)}, "compared": {"plain": 8, "augmented": 8}, "counts": (32,)}
     monkeypatch.setitem(module.STUDIES, "bodies", module.replace(module.STUDIES["bodies"], **tiny))
     command = ["--task", "bodies", "--minutes", "0.0001", "--seeds", "0", "1", "--out", str(tmp_path)]
     assert cli.run(module.main, module.parser(), command) == 0
     values = json.loads((tmp_path / "scaling.json").read_text())
     bodies = values["bodies"]
-    assert values["seeds"] == [0, 1] and bodies["arms"]["plain"]["steps"] == [3, 6, 12, 24]
+    assert values["seeds"] == [0, 1] and bodies["arms"]["plain"]["steps"] == [6, 12, 24, 48]
     assert np.shape(bodies["arms"]["plain"]["losses"]) == (3, 4)
     assert bodies["arms"]["plain"]["law"]["exponent"] > 0
     assert bodies["data"]["augmented"]["counts"] == [32] and bodies["data"]["plain"]["counts"] == [32, None]
