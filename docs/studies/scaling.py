@@ -36,7 +36,6 @@ WIDTHS = {
         "model.hidden=8",
         "model.typed=[1]",
     ),
-    16: (),
     32: (
         "model.widths=[8,12,16]",
         'model.fine_type="24x0 + 4x1 + 2x2"',
@@ -58,7 +57,7 @@ RENDERERS = {
 
 
 def renderers(pool: int) -> Task:
-    """The renderer in the arms of the study of frames, of the size "tiny", narrower and wider."""
+    """The renderer in the arms of the study of frames: the size "tiny", narrower and wider."""
     configs = {
         (arm, width): read_config(CONFIG, [*FRAMES[name], *changes])
         for arm, name in RENDERERS.items()
@@ -109,8 +108,8 @@ STUDIES = {
         seconds=0.05,
         task=falling.falling_task,
         batch=falling.BATCH,
-        sizes={"algebra": (4, 8, 16), "plain": (16, 32, 64, 128)},
-        counts=(32, 128, 512),
+        sizes={"algebra": (2, 4, 8), "plain": (16, 32, 64, 128)},
+        counts=(32, 512),
         share=0.125,
         compared={"algebra": 8, "plain": 128, "augmented": 128},
         parts={"algebra": 0.25},

@@ -123,7 +123,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "train_cell", lambda *_: pytest.fail("trained in spite of a damaged file"))
     assert cli.run(module.main, module.parser(), ["--task", "chess"]) == 2
     (tmp_path / "runs" / "bodies").mkdir(parents=True)
-    (tmp_path / "runs" / "bodies" / "algebra-4-fresh-0.json").write_text("{")
+    (tmp_path / "runs" / "bodies" / "algebra-2-fresh-0.json").write_text("{")
     assert cli.run(module.main, module.parser(), ["--minutes", "0.0001", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert len(error.splitlines()) == 2 and "chess" in error and "algebra-4-fresh-0.json" in error
+    assert len(error.splitlines()) == 2 and "chess" in error and "algebra-2-fresh-0.json" in error
