@@ -199,9 +199,7 @@ def told(name: str, found: dict) -> None:
         sizes = ", ".join(map(str, values["sizes"]))
         cells = f"{ends[0]:,} to {ends[1]:,} | {ends[2]:.2g} to {ends[3]:.2g} | {values['decades']:.1f}"
         cli.say(f"| {arm} | {sizes} | {cells} | {ends[4]:.0f} to {ends[5]:.0f} | {least:.4f} |")
-    cli.say(
-        "\n| arm | fitted on | exponent | interval | of each seed | misfit | with a floor | work of a sample ~ C^p |"
-    )
+    cli.say("\n| arm | fitted on | exponent | interval | of each seed | misfit | floor | work of a sample ~ C^p |")
     cli.say("|---|---|---|---|---|---|---|---|")
     for arm, values in found["arms"].items():
         cli.say(fitted(arm, values))
@@ -232,7 +230,10 @@ def fitted(arm: str, values: dict) -> str:
     law, floor, surface = values["law"], values["law_with_floor"], values["surface"]
     ends = " to ".join(power(values["envelope"]["budgets"][i]) for i in (0, -1))
     seeds = ", ".join(f"{value:.3f}" for value in law["seeds"])
-    more = f"{floor['exponent']:.2f}, floor {floor['floor']:.3g}" if floor["identified"] else "not told from 0"
+    more = "not told from 0"
+    if floor["identified"]:
+        limits = between(floor["interval"])
+        more = f"{floor['floor']:.3g}, exponent {floor['exponent']:.2f} ({limits}), misfit {floor['misfit']:.3f}"
     split = "fewer than 3 sizes or lengths"
     if surface is not None:
         split = "not determined"
