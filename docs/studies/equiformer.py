@@ -48,6 +48,8 @@ def parser() -> ArgumentParser:
     files = ", ".join((*TRAIN, *TEST.values()))
     out.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"folder with {files}")
     out.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS), metavar="ARM", help="default: all")
+    text = "train for so many steps instead of CPU minutes"
+    out.add_argument("--steps", type=cli.positive_int, metavar="N", help=text)
     text = "geometries of each molecule that a model is measured on, spread evenly over its file (default: 200)"
     out.add_argument("--frames", type=cli.positive_int, default=200, metavar="N", help=text)
     return out
@@ -56,7 +58,10 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Train and measure what is not there yet, and write tables, numbers and picture."""
     train = [read_xyz(arguments.data / name, energies=True, forces=True) for name in TRAIN]
-    test = {name: evenly(read_xyz(arguments.data / file, True, True), arguments.frames) for name, file in TEST.items()}
+    test = {
+        name: evenly(read_xyz(arguments.data / file, energies=True, forces=True), arguments.frames)
+        for name, file in TEST.items()
+    }
     facts = {name: sizes(ARMS[name], train) for name in arguments.arms}
     runs: dict[str, list[dict]] = {name: [] for name in arguments.arms}
     # seed by seed, so that whatever else the machine does meets all arms alike
@@ -67,8 +72,8 @@ def main(arguments: Namespace) -> int:
             cli.say(f"{name}, seed {seed}: {runs[name][-1]['steps']} steps, force errors in meV/Angstrom: {best}")
     table = table_of(runs, facts)
     cli.say(markdown(*table))
-    arms = {name: {**facts[name], "runs": runs[name], "errors": summary(runs[name])} for name in arguments.arms}
-    values = {"batch": BATCH, "learning_rate": RATE, "frames": arguments.frames, "arms": arms}
+    arms = {name: {**facts[name], **results(runs[name])} for name in arguments.arms}
+    values = {"batch": BATCH, "learning_rate": RATE, "steps": arguments.steps, "frames": arguments.frames, "arms": arms}
     finish(arguments, values, picture(runs), NAME)
     return 0
 
@@ -91,35 +96,49 @@ def sizes(config: EquiformerConfig, train: list[list[Molecule]]) -> dict[str, ob
 
 def known_or_run(arguments: Namespace, name: str, seed: int, train: list[Molecule], test: dict) -> dict:
     """The run of an arm and a seed out of its file, if it was made with the same settings, or a new one."""
-    settings = {"arm": asdict(ARMS[name]), "minutes": arguments.minutes, "frames": arguments.frames}
-    settings |= {"batch": BATCH, "learning_rate": RATE, "molecules": len(train)}
-    settings["arm"] = {key: list(v) if isinstance(v, tuple) else v for key, v in settings["arm"].items()}
+    budget = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
+    arm = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(ARMS[name]).items()}
+    settings = {"arm": arm, **budget, "frames": arguments.frames, "batch": BATCH, "learning_rate": RATE}
+    settings["molecules"] = len(train)
     file = arguments.out / "runs" / f"{name}-{seed}.json"
     if file.is_file():
         held = read_json(file)
         if held.pop("settings", None) == settings:
             return held
-    found = run(ARMS[name], seed, 60 * arguments.minutes, train, test)
+    seconds = None if arguments.steps else 60 * arguments.minutes
+    options = Options(steps=arguments.steps, cpu_seconds=seconds, batch=BATCH, learning_rate=RATE, seed=seed)
+    found = run(ARMS[name], options, train, test)
     write_json(file, {"settings": settings, **found})
     return found
 
 
-def run(config: EquiformerConfig, seed: int, seconds: float, train: list[Molecule], test: dict) -> dict:
-    """One training of so many CPU-seconds, and its errors on every test set."""
-    torch.manual_seed(seed)
-    options = Options(cpu_seconds=seconds, batch=BATCH, learning_rate=RATE, seed=seed)
+def run(config: EquiformerConfig, options: Options, train: list[Molecule], test: dict[str, list[Molecule]]) -> dict:
+    """One training, and its errors on every test set."""
+    torch.manual_seed(options.seed)
     found = fit(Equiformer(config), train, options)
     start = time.process_time()
-    measured = {name: asdict(errors(found.model, molecules, seed)) for name, molecules in test.items()}
+    measured = {name: asdict(errors(found.model, molecules, options.seed)) for name, molecules in test.items()}
     parts = np.array_split(np.array(found.losses), min(POINTS, len(found.losses)))
     return {
-        "seed": seed,
+        "seed": options.seed,
         "steps": found.steps,
         "cpu_seconds": found.cpu_seconds,
         "test_cpu_seconds": time.process_time() - start,
         "losses": [float(part.mean()) for part in parts],
         "errors": measured,
     }
+
+
+def results(runs: list[dict]) -> dict[str, object]:
+    """Errors over the seeds, the mean curve of the loss, and every run without its own."""
+    own = [{key: value for key, value in one.items() if key != "losses"} for one in runs]
+    return {"errors": summary(runs), "losses": [float(f"{v:.3g}") for v in mean_losses(runs)], "runs": own}
+
+
+def mean_losses(runs: list[dict]) -> np.ndarray:
+    """Mean over the seeds of the loss in equal parts of a training."""
+    count = min(len(one["losses"]) for one in runs)
+    return np.mean([one["losses"][:count] for one in runs], 0)
 
 
 def summary(runs: list[dict]) -> dict[str, dict[str, dict]]:
@@ -154,17 +173,16 @@ def picture(runs: dict[str, list[dict]]) -> np.ndarray:
     """Errors of every model, one molecule against the other, and the loss while they were trained."""
     first, second = TEST
     panels = []
-    for key, unit in (("force", "force error, meV/Å"), ("energy", "energy error, meV")):
+    for key, unit in (("force", "force error, meV/Angstrom"), ("energy", "energy error, meV")):
         parts = [
             ([one["errors"][first][key] for one in own], [one["errors"][second][key] for one in own])
             for own in runs.values()
         ]
-        panels.append(Plot(f"{unit}: {second}", f"of {first}", parts, style="dots", x_zero=False))
+        panels.append(Plot(f"{second.split()[0]}: {unit}", f"{first}: {unit}", parts, style="dots", x_zero=False))
     curves = []
     for own in runs.values():
-        count = min(len(one["losses"]) for one in own)
-        mean = np.mean([one["losses"][:count] for one in own], 0)
-        curves.append((100 * (np.arange(count) + 0.5) / count, mean))
+        mean = mean_losses(own)
+        curves.append((100 * (np.arange(len(mean)) + 0.5) / len(mean), mean))
     panels.append(Plot("loss while training", "% of the CPU time", curves, log_y=True))
     return plots(panels, list(runs), columns=3)
 

@@ -55,7 +55,8 @@ class Plan:
     size: int = 6
     coupling: float = 1.0
     beta: float = 20.0
-    width: float = 0.5  # of the turn of a spin
+    width: float = 0.5  # of the turn of a spin in self-learning updates
+    exact_width: float = 1.5  # in the exact chain, which forgets twice as fast with it
     sweeps: int = 4  # of local updates in a self-learning update
     long_sweeps: int = 32
     chains: int = 128  # for training
@@ -65,11 +66,12 @@ class Plan:
     depths: tuple[int, ...] = (1, 2, 3, 4)
     heads: tuple[int, ...] = (1, 4)
     steps: int = 600
+    rate: float = 1e-2  # over sqrt(heads): what the heads do adds up
     acceptance_chains: int = 96
     acceptance_rounds: int = 5
     comparison: tuple[int, int] = (10, 30)  # rounds discarded and kept of chains under one layer
-    exact_chains: int = 32
-    exact_sweeps: tuple[int, int] = (40, 40)  # discarded and kept
+    exact_chains: int = 48
+    exact_sweeps: tuple[int, int] = (30, 50)  # discarded and kept
 
     @property
     def system(self) -> DoubleExchange:
@@ -130,10 +132,13 @@ def acceptance(plan: Plan, model: EffectiveModel, sample: Sample, sweeps: int, g
 def arm(plan: Plan, layers: int, heads: int, sample: Sample, generator: Generator) -> tuple[dict, EffectiveModel]:
     """Train and measure one model."""
     model, start = EffectiveModel(plan.system.space, layers, heads), time.process_time()
-    train(model, *sample.training(plan.chains), Schedule(plan.steps), generator)
+    schedule = Schedule(plan.steps, rate=plan.rate / math.sqrt(heads))
+    train(model, *sample.training(plan.chains), schedule, generator)
     model.requires_grad_(False)
     seconds = time.process_time() - start
+    start = time.process_time()
     rates = acceptance(plan, model, sample, plan.sweeps, generator)
+    update = (time.process_time() - start) / (plan.acceptance_rounds * plan.acceptance_chains)
     error = squared_error(model, *sample.testing(plan.chains))
     row = {
         "layers": layers,
@@ -141,6 +146,7 @@ def arm(plan: Plan, layers: int, heads: int, sample: Sample, generator: Generato
         "parameters": model.parameter_count(),
         "flops": model.flops(),
         "train_seconds": seconds,
+        "update_ms": 1e3 * update,  # of one chain
         "train_mse": squared_error(model, *sample.training(plan.chains)),
         "mse": error,
         "expected": expected_acceptance(error),
@@ -169,7 +175,7 @@ def exact_chain(plan: Plan, generator: Generator) -> Tensor:
     spins[::2] = sublattices(system.space)[:, None] * torch.tensor([0.0, 0.0, 1.0], dtype=spins.dtype)
     state, kept = State.of(system.log_weight, spins), []
     for sweep in range(sum(plan.exact_sweeps)):
-        state, _ = local_updates(system.log_weight, state, sites, Turned(plan.width), generator)
+        state, _ = local_updates(system.log_weight, state, sites, Turned(plan.exact_width), generator)
         kept += [state.spins] if sweep >= plan.exact_sweeps[0] else []
     return torch.stack(kept)
 
@@ -188,9 +194,11 @@ def learned_chain(plan: Plan, model: EffectiveModel, sample: Sample, correct: bo
     return torch.stack(kept)
 
 
-def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -> dict[str, dict]:
-    """Observables of the exact chain and of what claims to have its distribution."""
+def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -> tuple[dict[str, dict], float]:
+    """Observables of the exact chain and of what claims its distribution; milliseconds of an exact sweep of a chain."""
+    start = time.process_time()
     spins = exact_chain(plan, generator)
+    sweep = (time.process_time() - start) / (plan.exact_chains * sum(plan.exact_sweeps))
     out = {
         "exact": observed(plan.system, spins),
         "exact, from order": observed(plan.system, spins[:, ::2]),
@@ -202,7 +210,7 @@ def comparison(plan: Plan, sample: Sample, models: dict, generator: Generator) -
             label = f"self-learning, {name}" if correct else f"uncorrected, {name}"
             if label not in out:
                 out[label] = observed(plan.system, learned_chain(plan, model, sample, correct, generator))
-    return out
+    return out, 1e3 * sweep
 
 
 def one_seed(plan: Plan, seed: int) -> dict:
@@ -220,13 +228,14 @@ def one_seed(plan: Plan, seed: int) -> dict:
             row["long_acceptance"] = float(np.mean(acceptance(plan, model, sample, plan.long_sweeps, generator)))
         rows.append(row)
         cli.say(f"  {layers} layers, {heads} heads: mse {row['mse']:.4f}, acceptance {row['acceptance']:.3f}")
-    chains = comparison(plan, sample, first, generator)
+    chains, sweep = comparison(plan, sample, first, generator)
     return {
         "seed": seed,
         "plan": asdict(plan),
         "cpu_seconds": time.process_time() - start,
         "deviation": sample.log_weight.std().item(),
         "sampling_acceptance": sample.acceptance,
+        "exact_sweep_ms": sweep,
         "arms": rows,
         "chains": chains,
     }
@@ -278,7 +287,7 @@ def laws(seeds: list[dict]) -> dict[str, dict]:
     for name, chosen in choices.items():
         if len(chosen) >= 3:
             losses = [[one["arms"][i]["mse"] for i in chosen] for one in seeds]
-            law = fit_power_law([rows[i]["parameters"] for i in chosen], losses)
+            law = fit_power_law([rows[i]["parameters"] for i in chosen], losses, joint=True)
             out[name] = {key: value for key, value in asdict(law).items() if key not in ("floor", "floor_interval")}
     return out
 
@@ -291,10 +300,10 @@ def tables(result: dict) -> str:
         arms.append(
             [str(row["layers"]), str(row["heads"] or "-"), row["parameters"], row["flops"]]
             + [shown(row[name]) for name in ("train_seconds", "train_mse", "mse", "expected", "acceptance")]
-            + [shown(long) if long else "-"]
+            + [shown(long) if long else "-", shown(row["update_ms"])]
         )
     head = ["layers", "heads", "parameters", "flops", "train CPU s", "train MSE", "test MSE", "erfc", "acceptance"]
-    text = [cli.table([*head, "long proposals"], arms), ""]
+    text = [cli.table([*head, "long proposals", "update ms"], arms), ""]
     fits = [
         [name, f"{law['exponent']:.3f}", _range(law["interval"]), f"{law['amplitude']:.3g}", f"{law['misfit']:.3f}"]
         for name, law in result["laws"].items()
@@ -307,8 +316,9 @@ def tables(result: dict) -> str:
             apart = values[key]["apart"]
             mean = f"{values[key]['mean']:.5g} ± {values[key]['error']:.2g}"
             row.append(mean if apart is None else f"{mean} ({apart:+.1f})")
+        row.append(values["log_weight"]["autocorrelation"])
         rows.append(row)
-    return "\n".join([*text, cli.table(["chain", *OBSERVABLES.values()], rows)])
+    return "\n".join([*text, cli.table(["chain", *OBSERVABLES.values(), "time"], rows)])
 
 
 def _range(interval: list[float] | None) -> str:
@@ -358,7 +368,8 @@ def study(plan: Plan, arguments: Namespace) -> dict:
     """All seeds and their summary."""
     seeds = [kept_seed(plan, seed, arguments) for seed in arguments.seeds]
     facts = {"plan": asdict(plan), "cpu_seconds": sum(one["cpu_seconds"] for one in seeds)}
-    own = {str(one["seed"]): {"deviation": one["deviation"], "cpu_seconds": one["cpu_seconds"]} for one in seeds}
+    names = ("deviation", "cpu_seconds", "sampling_acceptance", "exact_sweep_ms")
+    own = {str(one["seed"]): {name: one[name] for name in names} for one in seeds}
     return {**facts, "own": own, **summary(seeds)}
 
 

@@ -35,7 +35,8 @@ NAME = "torchmd"
 ELEMENTS = [1, 6, 8]
 HELD_OUT, TESTED, TURN = 10, 100, 1000
 """Every tenth frame of a training set is kept; at most so many frames are tested; the seed of their rotations."""
-BATCH, RATE = 4, 3e-3
+BATCH, RATE, RAYS = 4, 3e-3, 3
+"""Molecules of a step, the learning rate, and how many times longer the layers of rays are trained."""
 RENDERERS, LAYERS = ("released weights", "untrained renderer"), ("all source rays", "untrained")
 SCENE = Path(__file__).resolve().parents[2] / "scenes" / "blocks"
 
@@ -240,33 +241,48 @@ def error_table(found: dict, tested: str) -> str:
     return cli.table(header, rows)
 
 
-def mean_of(rows: Sequence[dict], key: str) -> np.ndarray:
-    """Mean over the seeds of an array of the attention statistics; NaN where a group has no pairs."""
-    return np.mean([np.array(row[key]["mean"], float) for row in rows], 0)
+def spreads_of(rows: Sequence[dict], keys: Sequence[str]) -> dict:
+    """{key: spreads over the seeds of its numbers, in order}; None where a group has no pairs."""
+    found = {}
+    for key in keys:
+        values = np.stack([np.array(row[key], float).ravel() for row in rows], 1)
+        found[key] = [script.spread(v.tolist()) if np.isfinite(v).all() else None for v in values]
+    return found
 
 
-def attention_tables(rows: Sequence[dict], rays: dict) -> str:
+def texts(values: Sequence[dict | None]) -> list[str]:
+    return ["-" if value is None else script.shown(value) for value in values]
+
+
+def attention_tables(atoms: dict, kinds: Sequence[str], rays: dict) -> str:
     """Mean |A| of the equivariant arm on acetylacetone, and of attention on rays."""
-    kinds = rows[0]["kinds"]
-    elements = [[f"{kind} attends to", *line] for kind, line in zip(kinds, mean_of(rows, "elements"), strict=True)]
-    bond = mean_of(rows, "bond")
-    near = [
-        [f"{a:g} to {b:g} A", value] for a, b, value in zip(EDGES, EDGES[1:], mean_of(rows, "distance"), strict=False)
-    ]
+    elements = np.array(texts(atoms["elements"])).reshape(len(kinds), -1)
+    far, bond = texts(atoms["bond"])
+    near = [(f"{a:g} to {b:g} A", v) for a, b, v in zip(EDGES, EDGES[1:], texts(atoms["distance"]), strict=False)]
     tables = [
-        cli.table(["mean |A|", *kinds], elements),
-        cli.table(["pair", "mean |A|"], [["bonded", bond[1]], ["not bonded", bond[0]], *near]),
+        cli.table(["mean |A|", *kinds], [[f"{k} attends to", *row] for k, row in zip(kinds, elements, strict=True)]),
+        cli.table(["pair", "mean |A|"], [("bonded", bond), ("not bonded", far), *near]),
     ]
-    lines = zip(PIXELS, *(rays[name]["within"] for name in RENDERERS), strict=True)
+    lines = zip(PIXELS, *(texts(rays[name]["within"]) for name in RENDERERS), strict=True)
     tables.append(cli.table(["share of attention", *RENDERERS], [[f"within {a:g} pixels", *v] for a, *v in lines]))
     for key, edges, unit in (("angle", ANGLES, "degrees"), ("apart", DISTANCES, "unit")):
         names = [name for name in rays if key in rays[name]]
-        lines = zip(edges, edges[1:], *(rays[name][key] for name in names), strict=False)
+        lines = zip(edges, edges[1:], *(texts(rays[name][key]) for name in names), strict=False)
         tables.append(cli.table([unit, *names], [[f"{a:g} to {b:g}", *values] for a, b, *values in lines]))
     return "\n\n".join(tables)
 
 
-def picture(found: dict, rows: Sequence[dict], rays: dict) -> np.ndarray:
+def curve(title: str, label: str, x: Sequence[float], *curves: Sequence[dict | None], log_x: bool = False) -> Plot:
+    """Means over the seeds, at places or in the middle of bins."""
+    parts = []
+    for values in curves:
+        place = np.array(x) if len(values) == len(x) else (np.array(x[1:]) + np.array(x[:-1])) / 2
+        known = np.array([value is not None for value in values])
+        parts.append((place[known], np.array([value["mean"] for value in values if value is not None])))
+    return Plot(title, label, parts, log_x=log_x, y_zero=True)
+
+
+def picture(found: dict, atoms: dict, rays: dict) -> np.ndarray:
     """Bars of the force errors, and curves of the attention."""
     names = {"compute": "equal compute", "steps": "equal steps"}
     charts = []
@@ -278,21 +294,14 @@ def picture(found: dict, rows: Sequence[dict], rays: dict) -> np.ndarray:
         title = f"{name}: force error, {chosen.tested}, meV/A"
         charts.append(bars(Bars(title, chosen.arms, groups)))
 
-    def middle(edges: Sequence[float]) -> np.ndarray:
-        return (np.array(edges[1:]) + np.array(edges[:-1])) / 2
-
-    def curve(title: str, label: str, edges: Sequence[float], *curves: Sequence[float | None]) -> Plot:
-        parts = [(middle(edges), np.array(values, float)) for values in curves]
-        return Plot(title, label, [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in parts], y_zero=True)
-
-    shares = [(np.array(PIXELS), np.array(rays[name]["within"])) for name in RENDERERS]
+    turned_away = [rays[name]["angle"] for name in RENDERERS]
     panels = [
-        curve("atoms: mean |A|", "distance, A", EDGES, mean_of(rows, "distance")),
-        Plot("share of attention within ...", "... pixels of the surface", shares, log_x=True, y_zero=True),
+        curve("atoms: mean |A|", "distance, A", EDGES, atoms["distance"]),
         curve(
-            "at the surface: attention", "angle of the rays, degrees", ANGLES, *(rays[n]["angle"] for n in RENDERERS)
+            "share of attention within ...", "... pixels", PIXELS, *(rays[n]["within"] for n in RENDERERS), log_x=True
         ),
-        curve("layers: attention", "distance of the rays, unit", DISTANCES, *(rays[n]["apart"] for n in LAYERS)),
+        curve("view stage at the surface", "angle of the rays, degrees", ANGLES, *turned_away),
+        curve("all source rays", "distance of the rays, unit", DISTANCES, *(rays[n]["apart"] for n in LAYERS)),
     ]
     return beside([stacked(charts), plots(panels, ("trained", "untrained"), columns=2)])
 
@@ -318,28 +327,33 @@ def main(arguments: Namespace) -> int:
     runs = Runs(arguments)
     found = molecules(arguments, runs)
     native = [
-        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, 60 * arguments.minutes))
+        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, RAYS * 60 * arguments.minutes))
         for seed in arguments.seeds
     ]
-    rays = {**runs.get(("renderer",), lambda: renderer_structure(SCENE)), **averaged(native)}
+    renderer = runs.get(("renderer",), lambda: renderer_structure(SCENE))
+    rays = {name: spreads_of([own], list(own)) for name, own in renderer.items()}
+    rays |= {name: spreads_of([row[name] for row in native], list(native[0][name])) for name in native[0]}
     rows = [row["attention"] for row in found["acetylacetone"]["compute"][FIRST]]
+    atoms = spreads_of([{k: v["mean"] for k, v in row.items() if k != "kinds"} for row in rows], list(rows[0])[1:])
     spreads = summary(found)
     for name, chosen in SETS.items():
         for budget in chosen.budgets:
             cli.say(f"\n{name}, equal {budget}\n\n{error_table(spreads[name][budget], chosen.tested)}")
-    cli.say(f"\n{attention_tables(rows, rays)}\n")
+    cli.say(f"\n{attention_tables(atoms, rows[0]['kinds'], rays)}\n")
     trained = sum(row.get("cpu_seconds", 0.0) for row in runs.rows.values())
-    values = {"training_cpu_seconds": trained, "errors": spreads, "atoms": rows, "rays": rays, "scene": SCENE.name}
-    script.finish(arguments, values, picture(spreads, rows, rays), NAME)
+    values = {"training_cpu_seconds": trained, "errors": spreads, "kinds": rows[0]["kinds"], "atoms": atoms}
+    values |= {"rays": rays, "scene": SCENE.name}
+    script.finish(arguments, rounded(values), picture(spreads, atoms, rays), NAME)
     return 0
 
 
-def averaged(native: Sequence[dict]) -> dict:
-    """Means over the seeds of every curve."""
-    return {
-        name: {key: np.mean([np.array(row[name][key], float) for row in native], 0).tolist() for key in native[0][name]}
-        for name in native[0]
-    }
+def rounded(value: object) -> object:
+    """The same tree with floats of five digits."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def parser():

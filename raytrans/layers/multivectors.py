@@ -7,6 +7,7 @@ layers commute with reflections too. Source: de Haan, Cohen and Brehmer, Euclide
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,12 +19,15 @@ from raytrans.layers.kernel import Neighborhood
 from raytrans.layers.linear import signature
 from raytrans.shapes import Float
 
-NORM_EPS = 0.01  # of squared norms, which are pure numbers: lengths are counted in a unit
+NORM_EPS = 0.1  # of squared norms, which are pure numbers: lengths are counted in a unit
+MADE = 0.1  # variance of the components of multivectors that invariants make, at the start
 DISTANCE_EPS = 0.1  # of squared weights of points
 
 
 class MultivectorLinear(nn.Module):
-    """y = sum_b w_b B_b x + b: every map of multivectors and invariants that commutes with the group, B its basis.
+    """y = sum_b w_b B_b x + b: every map of multivectors and invariants that commutes with the group, B a basis.
+
+    The orthonormal maps of the null space are scaled between grades, which motions keep, so that all keep lengths.
 
     Multivectors to multivectors have 8, 16 or 40 weights for a pair of channels in the Euclidean, projective and
     conformal algebra, with mirrors 4, 9 or 20. A bias is added to invariants only.
@@ -36,14 +40,17 @@ class MultivectorLinear(nn.Module):
         self.in_type, self.out_type = in_type, out_type
         sizes = (out_type.multivectors, in_type.multivectors), (out_type.multivectors, in_type.scalars)
         sizes = (*sizes, (out_type.scalars, in_type.multivectors))
-        # a component of variance one stays one of variance one, half of it from each kind of input
-        gains = in_type.algebra.dim / 2, 0.5, 0.5
         self.geometry, self.mirrors = Embedding(in_type.algebra), mirrors
+        sizes_of_grades = np.bincount(in_type.algebra.grades)[in_type.algebra.grades]
+        # an orthonormal map of a grade of d components is 1/sqrt(d) times one that keeps lengths
+        self.balance = np.sqrt(np.minimum(sizes_of_grades[:, None], sizes_of_grades))
         self.weights = nn.ParameterList()
-        for basis, size, gain in zip(self.geometry.maps(mirrors), sizes, gains, strict=True):
-            # invariants become different components, which do not add up
-            terms = size[1] * (len(basis) if basis.shape[2] > 1 else 1)
-            self.weights.append(nn.Parameter(math.sqrt(gain / max(1, terms)) * torch.randn(*size, len(basis))))
+        maps = [len(basis) for basis in self.geometry.maps(mirrors)]
+        # a component of variance one stays one of variance one, and invariants, which all layers make, start below
+        variances = 1.0, MADE, 0.5 / maps[2]
+        for size, basis, variance in zip(sizes, maps, variances, strict=True):
+            scale = math.sqrt(variance / max(1, size[1]))
+            self.weights.append(nn.Parameter(scale * torch.randn(*size, basis)))
         scale = math.sqrt(0.5 / max(1, in_type.scalars))
         self.mix = nn.Parameter(scale * torch.randn(out_type.scalars, in_type.scalars))
         self.bias = nn.Parameter(torch.zeros(out_type.scalars)) if bias else None
@@ -51,10 +58,11 @@ class MultivectorLinear(nn.Module):
     def matrix(self) -> Float[Tensor, "out_dim in_dim"]:
         """The dense matrix of the layer."""
         # bases in the precision of the weights each time: those of a module cast upwards would keep their rounding
-        bases = self.geometry.maps(self.mirrors, self.mix)
+        turn, make, read = self.geometry.maps(self.mirrors, self.mix)
+        turn = turn * self.in_type.algebra.constant("balance", self.balance, self.mix)
         turn, make, read = (
             torch.einsum("oik,kab->oaib", weight, basis).flatten(2).flatten(0, 1)
-            for weight, basis in zip(self.weights, bases, strict=True)
+            for weight, basis in zip(self.weights, (turn, make, read), strict=True)
         )
         return torch.cat([torch.cat([self.mix, read], 1), torch.cat([make, turn], 1)])
 
@@ -70,7 +78,7 @@ class MultivectorLinear(nn.Module):
 
 
 class MultivectorBilinear(nn.Module):
-    """Linear of (A x)(B x), channel by channel; with `join` half of the channels are r join(A x, B x) instead.
+    """Linear of (A x)(B x)/2^{n/2}, channel by channel; with `join` half of the channels are joins r A x v B x instead.
 
     A join changes its sign in a mirror, so that `mirrors` need a reference r that does too, such as the weight of a
     point. The geometric product alone misses some maps of the projective algebra, both together miss none.
@@ -102,29 +110,38 @@ class MultivectorBilinear(nn.Module):
             joins = self.algebra.join(left[..., split:, :], right[..., split:, :])
             joins = joins if reference is None else joins * reference[..., None, None]
             products = torch.cat([products, joins], -2)
-        return self.mix(self.middle.join((scalars, products)))
+        return self.mix(self.middle.join((scalars, products / math.sqrt(self.algebra.dim))))
 
     def __repr__(self) -> str:
         return signature("MultivectorBilinear", self.in_type, out=self.out_type)
 
 
 class MultivectorNorm(nn.Module):
-    """x / sqrt(mean over channels of sum_k |<~x_k x_k>| + eps), grade by grade as null vectors would hide; layer norm
-    of invariants. One learnable scale for each channel.
+    """x_k / sqrt(mean over channels of |<~x_k x_k>|/d_k + eps) for every grade k, with d_k blades that have a square;
+    layer norm of invariants.
+
+    Grade by grade, as an indefinite metric hides null vectors, and as products make invariants beside which the rest
+    would vanish. A pseudoscalar that the metric hides counts with its coefficient. One scale for each channel.
     """
 
     def __init__(self, in_type: MultivectorType, eps: float = NORM_EPS):
         super().__init__()
         self.in_type = self.out_type = in_type
         self.eps = eps
+        algebra = in_type.algebra
+        weights = np.where(algebra.grades == len(algebra.metric), 1.0, algebra.weights)
+        grades = (algebra.grades[:, None] == np.arange(len(algebra.metric) + 1)).astype(float)
+        seen = np.maximum(np.abs(weights) @ grades, 1)
+        self.squares, self.grades = weights[:, None] * grades / seen, grades.T
         self.scalars = nn.LayerNorm(in_type.scalars) if in_type.scalars else nn.Identity()
         self.scale = nn.Parameter(torch.ones(in_type.multivectors, 1))
 
     def forward(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         scalars, multivectors = self.in_type.split(features)
-        square = self.in_type.algebra.squares(multivectors).abs().sum(-1).mean(-1)
-        factor = (square + self.eps).rsqrt()[..., None, None]
-        return self.in_type.join((self.scalars(scalars), multivectors * factor * self.scale))
+        constant = self.in_type.algebra.constant
+        square = multivectors.square() @ constant("norm squares", self.squares, multivectors)
+        factor = (square.abs().mean(-2) + self.eps).rsqrt() @ constant("norm grades", self.grades, multivectors)
+        return self.in_type.join((self.scalars(scalars), multivectors * factor[..., None, :] * self.scale))
 
     def __repr__(self) -> str:
         return signature("MultivectorNorm", self.in_type, out=self.out_type)
@@ -190,7 +207,8 @@ class MultivectorLogits(nn.Module):
         self.geometry = geometry
         laid = _Laid(key_type.scalars, key_type.multivectors, len(seen) + (5 if distance else 0))
         self.dot = DotLogits(laid, heads)
-        self.scales = nn.Parameter(torch.zeros(key_type.multivectors, 2 if distance else 1))
+        # at one, products of like multivectors and distances of a few units would leave a token to see one other alone
+        self.scales = nn.Parameter(torch.full((key_type.multivectors, 2 if distance else 1), -2.0))
 
     def queries(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch laid"]:
         """Queries with the metric, the learned weights and the features of distance."""

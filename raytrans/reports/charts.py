@@ -160,3 +160,20 @@ def _bar_row(canvas: Canvas, axis: Axis, row: Sequence[float | None], limit: flo
     if limit is not None:
         x = axis.place(limit)
         canvas.line([(x, y + 1), (x, max(top, y + GAP / 2 + BAR) + GAP / 2 - 1)], INK, 2)
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) one below the other, white beside those that are narrower."""
+    width = max(one.shape[1] for one in pictures)
+    return np.concatenate([_filled(one, len(one), width) for one in pictures])
+
+
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) side by side, white below those that are lower."""
+    height = max(len(one) for one in pictures)
+    return np.concatenate([_filled(one, height, one.shape[1]) for one in pictures], 1)
+
+
+def _filled(one: np.ndarray, height: int, width: int) -> np.ndarray:
+    white = ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))
+    return np.pad(one, white, constant_values=255)

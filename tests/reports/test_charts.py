@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raytrans.reports.canvas import COLORS, Axis, Canvas, ticks
-from raytrans.reports.charts import BAR_WIDTH, HEIGHT, WIDTH, Bars, Plot, bars, plots
+from raytrans.reports.charts import BAR_WIDTH, HEIGHT, WIDTH, Bars, Plot, bars, beside, plots, stacked
 
 
 def spots(picture: np.ndarray, color: tuple[int, int, int]) -> list[np.ndarray]:
@@ -136,3 +136,11 @@ def test_text_is_drawn_where_it_is_asked_for():
     rows, columns = np.nonzero((canvas.array() < 200).any(-1))
     assert abs(columns.mean() - 50) < 3 and abs(rows.mean() - 20) < 4
     assert abs((columns.max() - columns.min()) - canvas.length("word")) < 4
+
+
+def test_pictures_of_different_sizes_are_put_together_on_white():
+    first, second = np.full((2, 3, 3), 10, np.uint8), np.full((1, 5, 3), 20, np.uint8)
+    below, aside = stacked([first, second]), beside([first, second])
+    assert below.shape == (3, 5, 3) and aside.shape == (2, 8, 3)
+    assert below[:, :, 0].tolist() == [[10, 10, 10, 255, 255], [10, 10, 10, 255, 255], [20] * 5]
+    assert aside[:, :, 0].tolist() == [[10, 10, 10, *[20] * 5], [10, 10, 10, *[255] * 5]]

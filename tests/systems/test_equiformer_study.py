@@ -69,6 +69,14 @@ def test_it_writes_numbers_and_a_picture_and_trains_nothing_twice(study, data, c
     assert json.loads((out / "equiformer.json").read_text())["arms"] == values["arms"]
     with pytest.raises(AssertionError, match="trained again"):
         run(study, *words, "--minutes", "0.003")
+    with pytest.raises(AssertionError, match="trained again"):
+        run(study, *words, "--steps", "2")
+
+
+def test_steps_are_a_budget_too(study, data):
+    assert run(study, "--data", data, "--out", data / "out", "--steps", "2", "--seeds", "3", "--arms", "mlp") == 0
+    [found] = json.loads((data / "out/equiformer.json").read_text())["arms"]["mlp"]["runs"]
+    assert found["steps"] == 2 and found["seed"] == 3
 
 
 def test_mistakes_are_one_line_and_status_two(study, data, capsys):

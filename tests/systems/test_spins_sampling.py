@@ -159,6 +159,11 @@ def test_a_turn_is_as_likely_as_its_reverse():
         assert along.mean().item() == pytest.approx(expected, abs=0.005)
 
 
+def test_a_turn_by_nothing_is_refused():
+    with pytest.raises(ValueError, match="width: expected a positive number, got 0.0"):
+        Turned(0.0)
+
+
 def test_spins_in_a_field_have_the_magnetisation_of_langevin():
     """W = e^{h . sum_i S_i}: <S_z> = coth h - 1/h."""
     generator, field = torch.Generator().manual_seed(0), 2.0

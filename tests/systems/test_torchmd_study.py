@@ -56,7 +56,11 @@ def test_the_study_writes_its_numbers_and_goes_on_where_it_stopped(study, folder
     assert row["steps"] == values["errors"]["acetylacetone"]["compute"]["equivariant"]["steps"]
     assert row["steps"]["count"] == 1 and row["test force"]["mean"] > 10 and row["test rotation"]["mean"] < 1
     assert row["flops_per_step"] > 1e6 and values["seeds"] == [3] and values["minutes"] == 0.0005
-    assert values["atoms"][0]["kinds"] == ["H", "C", "O"] and values["rays"]["released weights"]["within"][1] > 0.5
+    assert (
+        values["kinds"] == ["H", "C", "O"]
+        and len(values["atoms"]["elements"]) == 9
+        and values["rays"]["released weights"]["within"][1]["mean"] > 0.5
+    )
     assert read_image(folder / "out" / "torchmd.png").shape[2] == 3
     assert "acetylacetone, equal steps" in first and first.count("finished:") == 5
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
         raise ValueError(f"values: expected finite numbers, at least one, got {found}")
     deviation = float(np.std(found, ddof=1)) if len(found) > 1 else None
     return {"mean": float(np.mean(found)), "deviation": deviation, "count": len(found)}
+
+
+def over_seeds(rows: Sequence[Mapping], *path: str) -> dict[str, float | int | None]:
+    """`spread` of the number that lies at a path of keys in every row."""
+    return spread([reduce(lambda value, key: value[key], path, row) for row in rows])
 
 
 def shown(value: Mapping[str, float | int | None], digits: int = 3) -> str:

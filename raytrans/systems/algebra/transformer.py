@@ -9,6 +9,7 @@ C         Cl(4,1)       geometric                the distance of points, an inne
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from raytrans.fields.embeddings import Embedding, embedding
@@ -44,9 +45,11 @@ VARIANTS = {
     "C": Variant("conformal"),
 }
 
+START = 0.1  # of the output's scale
+
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm x, norm y), then x + mix(norm x): bilinear, gate, linear; `expansion` channels inside."""
+    """x + attention(norm x, norm y); x + mix(norm x): bilinear, norm, gate, linear; `expansion` channels inside."""
 
     def __init__(self, kind: MultivectorType, variant: Variant, heads: int, expansion: int, mirrors: bool):
         super().__init__()
@@ -54,7 +57,9 @@ class TransformerBlock(nn.Module):
         self.query_norm, self.source_norm, self.norm = (MultivectorNorm(kind) for _ in range(3))
         self.attention = MultivectorAttention(kind, heads, variant.distance, mirrors)
         self.bilinear = MultivectorBilinear(kind, wide, variant.join, mirrors)
-        self.gate, self.mix = MultivectorGate(wide), MultivectorLinear(wide, kind, mirrors=mirrors)
+        # products of invariants would open gates so wide that nothing but invariants is left
+        self.gate = nn.Sequential(MultivectorNorm(wide), MultivectorGate(wide))
+        self.mix = MultivectorLinear(wide, kind, mirrors=mirrors)
 
     def forward(self, x: Tensor, y: Tensor, neighborhood: Gathered, reference: Tensor | None) -> Tensor:
         x = x + self.attention(self.query_norm(x), self.source_norm(y), neighborhood)
@@ -89,6 +94,10 @@ class MultivectorTransformer(nn.Module):
         )
         self.norm = MultivectorNorm(self.kind)
         self.leave = MultivectorLinear(self.kind, self.out_type, mirrors=mirrors)
+        # an output of noise is reduced at first by closing the gates, some of which never open again
+        with torch.no_grad():
+            for weight in self.leave.parameters():
+                weight.mul_(START)
 
     def forward(
         self,

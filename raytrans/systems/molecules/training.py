@@ -43,7 +43,8 @@ class Options:
     """How long and how to train: a budget in steps or in CPU seconds of this process, whichever ends first.
 
     `average` is the decay of the mean of the weights, which is what remains; `augment` turns every molecule anew each
-    time it is seen; `clip` bounds the norm of the gradient.
+    time it is seen; `clip` bounds the norm of the gradient. Without `offsets` the constants are zero: the model has to
+    explain the energies as they are given.
     """
 
     loss: Loss = field(default_factory=Loss)
@@ -54,6 +55,7 @@ class Options:
     average: float = 0.99
     clip: float = 10.0
     augment: bool = False
+    offsets: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -117,7 +119,8 @@ def fit(model: nn.Module, molecules: Sequence[Molecule], options: Options) -> Fi
     dtype = next(model.parameters()).dtype
     everything = collate(molecules, dtype)
     _check_known(everything, options.loss)
-    offsets = nn.Parameter(constants(everything.energies, everything))
+    start_at = constants(everything.energies, everything)
+    offsets = nn.Parameter(start_at if options.offsets else torch.zeros_like(start_at), options.offsets)
     generator = torch.Generator().manual_seed(options.seed)
     optimizer = torch.optim.Adam([*model.parameters(), offsets], options.learning_rate, fused=True)
     mean, order, losses = copy.deepcopy(model), torch.empty(0, dtype=torch.long), []

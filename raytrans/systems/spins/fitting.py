@@ -31,8 +31,9 @@ class Schedule:
 
 def least_squares(features: Float[Tensor, "n k"], log_weight: Float[Tensor, " n"]) -> Float[Tensor, " k+1"]:
     """Couplings, then the offset, that bring features . couplings + offset closest to log W; in float64."""
-    columns = functional.pad(features.detach().double(), (0, 1), value=1.0)
-    return torch.linalg.lstsq(columns, log_weight.double()[:, None], driver="gelsd").solution[:, 0]
+    columns = functional.pad(features.detach().double(), (0, 1), value=1.0).cpu()  # where shells may depend on others
+    solved = torch.linalg.lstsq(columns, log_weight.double().cpu()[:, None], driver="gelsd")
+    return solved.solution[:, 0].to(features.device)
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def train(
         optimizer = torch.optim.AdamW(weights, schedule.rate, weight_decay=schedule.decay)
         slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.share)
         for _ in range(schedule.steps):
-            chosen = torch.randint(len(spins), (schedule.batch,), generator=generator)
+            chosen = torch.randint(len(spins), (schedule.batch,), device=spins.device, generator=generator)
             features = model.features(spins[chosen])
             solution = least_squares(features, log_weight[chosen])
             residual = features.double() @ solution[:-1] + solution[-1] - log_weight[chosen]

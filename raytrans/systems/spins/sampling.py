@@ -25,9 +25,16 @@ Proposal = Callable[[Tensor, Generator], Tensor]
 
 @dataclass(frozen=True)
 class Turned:
-    """S -> N(S + width xi), xi a normal vector: from S to S' as likely as back, as the angle between both decides."""
+    """S -> N(S + width xi), xi a normal vector: from S to S' as likely as back, as the angle between both decides.
+
+    Raises ValueError for a width that is not positive.
+    """
 
     width: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.width < math.inf:
+            raise ValueError(f"width: expected a positive number, got {self.width}")
 
     def __call__(self, spin: Float[Tensor, "*b 3"], generator: Generator) -> Float[Tensor, "*b 3"]:
         noise = torch.randn(spin.shape, dtype=spin.dtype, device=spin.device, generator=generator)
@@ -52,8 +59,9 @@ class State:
 
 
 def random_spins(chains: int, sites: int, generator: Generator) -> Float[Tensor, "chains sites 3"]:
-    """Independent directions, uniform on the sphere, in float64."""
-    return functional.normalize(torch.randn(chains, sites, 3, dtype=torch.float64, generator=generator), dim=-1)
+    """Independent directions, uniform on the sphere, in float64, on the generator's device."""
+    shape, device = (chains, sites, 3), generator.device
+    return functional.normalize(torch.randn(shape, dtype=torch.float64, device=device, generator=generator), dim=-1)
 
 
 def metropolis(log_ratio: Float[Tensor, "*b"], generator: Generator) -> Bool[Tensor, "*b"]:
@@ -68,9 +76,10 @@ def local_updates(
 ) -> tuple[State, Float[Tensor, " chains"]]:
     """`updates` Metropolis updates of one spin of every chain, at random sites; with them the share accepted."""
     chains, sites = state.spins.shape[:2]
-    rows, share = torch.arange(chains), torch.zeros_like(state.log_weight)
+    device = state.spins.device
+    rows, share = torch.arange(chains, device=device), torch.zeros_like(state.log_weight)
     for _ in range(updates):
-        chosen = torch.randint(sites, (chains,), generator=generator)
+        chosen = torch.randint(sites, (chains,), device=device, generator=generator)
         spins = state.spins.clone()
         spins[rows, chosen] = propose(spins[rows, chosen], generator)
         other = State.of(log_weight, spins)

@@ -38,3 +38,10 @@ def test_spread_of_few_and_of_none():
     for values in ([], [float("nan")]):
         with pytest.raises(ValueError, match="values: expected finite numbers"):
             script.spread(values)
+
+
+def test_numbers_at_a_path_are_spread_over_the_seeds():
+    rows = [{"errors": {"force": value}} for value in (1.0, 2.0, 6.0)]
+    assert script.over_seeds(rows, "errors", "force") == script.spread([1.0, 2.0, 6.0])
+    with pytest.raises(KeyError):
+        script.over_seeds(rows, "errors", "energy")

@@ -1,0 +1,37 @@
+"""Measurements of a study that are finished, a line each, so that a study that was stopped goes on where it was."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from raytrans.apps import cli
+from raytrans.export.files import append_json_line, read_json_lines
+
+FIELDS = {"key", "value", "cpu_seconds"}
+
+
+class Finished:
+    """Values by what they are, in a file of JSON lines; each is made once. Several processes may share the file.
+
+    `cpu_seconds` is what making all of them took, in whatever process. Raises ValueError for lines of another kind.
+    """
+
+    def __init__(self, file: Path):
+        rows = read_json_lines(file) if file.exists() else []
+        for number, row in enumerate(rows, 1):
+            if set(row) != FIELDS:
+                raise ValueError(f"{file}: line {number}: expected {', '.join(sorted(FIELDS))}, got {', '.join(row)}")
+        self.file = file
+        self.values = {tuple(row["key"]): row["value"] for row in rows}
+        self.cpu_seconds = sum(row["cpu_seconds"] for row in rows)
+
+    def get(self, key: tuple, make: Callable[[], dict]) -> dict:
+        """The value of a key of texts and numbers; made, written and told where it is not there yet."""
+        if key not in self.values:
+            start = time.process_time()
+            self.values[key] = make()
+            spent = time.process_time() - start
+            append_json_line(self.file, {"key": key, "value": self.values[key], "cpu_seconds": spent})
+            self.cpu_seconds += spent
+            cli.say(f"finished: {', '.join(map(str, key))}")
+        return self.values[key]
