@@ -36,7 +36,6 @@ WIDTHS = {
         "model.hidden=8",
         "model.typed=[1]",
     ),
-    16: (),
     32: (
         "model.widths=[8,12,16]",
         'model.fine_type="24x0 + 4x1 + 2x2"',
@@ -58,7 +57,7 @@ RENDERERS = {
 
 
 def renderers(pool: int) -> Task:
-    """The renderer in the arms of the study of frames, of the size "tiny", narrower and wider."""
+    """The renderer in the arms of the study of frames: the size "tiny", narrower and wider."""
     configs = {
         (arm, width): read_config(CONFIG, [*FRAMES[name], *changes])
         for arm, name in RENDERERS.items()
@@ -109,8 +108,8 @@ STUDIES = {
         seconds=0.05,
         task=falling.falling_task,
         batch=falling.BATCH,
-        sizes={"algebra": (4, 8, 16), "plain": (16, 32, 64, 128)},
-        counts=(32, 128, 512),
+        sizes={"algebra": (2, 4, 8), "plain": (16, 32, 64, 128)},
+        counts=(32, 512),
         share=0.125,
         compared={"algebra": 8, "plain": 128, "augmented": 128},
         parts={"algebra": 0.25},
@@ -136,11 +135,15 @@ STUDIES = {
 }
 
 
-def measured(name: str, folder: Path, minutes: float, seeds: Sequence[int]) -> list[Row]:
+def prepared(study: Study, minutes: float) -> Task:
+    """The task with as many fresh samples as the longest run takes."""
+    return study.task(study.steps(minutes)[-1] * study.batch)
+
+
+def measured(name: str, task: Task, folder: Path, minutes: float, seeds: Sequence[int]) -> list[Row]:
     """All rows of a study, those that are missing from new runs."""
     study = STUDIES[name]
     pool = study.steps(minutes)[-1] * study.batch
-    task = study.task(pool)
     settings = {"task": name, "pool": pool, "batch": study.batch}
 
     def tell(row: Row, new: bool) -> None:
@@ -154,12 +157,12 @@ def measured(name: str, folder: Path, minutes: float, seeds: Sequence[int]) -> l
     return rows
 
 
-def summary(study: Study, rows: Sequence[Row], minutes: float) -> dict:
+def summary(study: Study, rows: Sequence[Row], minutes: float, trivial: float | None) -> dict:
     """Everything that the page says of a task."""
     arms = {}
     for arm in study.sizes:
         steps = study.steps(minutes, study.parts.get(arm, 1.0))
-        arms[arm] = arm_summary(rows, arm, steps, study.batch)
+        arms[arm] = arm_summary(rows, arm, steps, study.batch, trivial)
     steps = study.steps(minutes, study.share)
     shorter = [replace(row, losses=row.losses[: len(steps)]) for row in rows]
     data = {}
@@ -167,6 +170,7 @@ def summary(study: Study, rows: Sequence[Row], minutes: float) -> dict:
         if any(row.cell.arm == arm and row.cell.data != FRESH for row in rows):
             data[arm] = data_summary(shorter, arm, size, steps[-1])
     return {
+        "trivial": trivial,
         "arms": arms,
         "comparison": comparison(arms),
         "data": data,
@@ -195,9 +199,7 @@ def told(name: str, found: dict) -> None:
         sizes = ", ".join(map(str, values["sizes"]))
         cells = f"{ends[0]:,} to {ends[1]:,} | {ends[2]:.2g} to {ends[3]:.2g} | {values['decades']:.1f}"
         cli.say(f"| {arm} | {sizes} | {cells} | {ends[4]:.0f} to {ends[5]:.0f} | {least:.4f} |")
-    cli.say(
-        "\n| arm | fitted on | exponent | interval | of each seed | misfit | with a floor | work of a sample ~ C^p |"
-    )
+    cli.say("\n| arm | fitted on | exponent | interval | of each seed | misfit | floor | work of a sample ~ C^p |")
     cli.say("|---|---|---|---|---|---|---|---|")
     for arm, values in found["arms"].items():
         cli.say(fitted(arm, values))
@@ -228,7 +230,10 @@ def fitted(arm: str, values: dict) -> str:
     law, floor, surface = values["law"], values["law_with_floor"], values["surface"]
     ends = " to ".join(power(values["envelope"]["budgets"][i]) for i in (0, -1))
     seeds = ", ".join(f"{value:.3f}" for value in law["seeds"])
-    more = f"{floor['exponent']:.2f}, floor {floor['floor']:.3g}" if floor["identified"] else "not told from 0"
+    more = "not told from 0"
+    if floor["identified"]:
+        limits = between(floor["interval"])
+        more = f"{floor['floor']:.3g}, exponent {floor['exponent']:.2f} ({limits}), misfit {floor['misfit']:.3f}"
     split = "fewer than 3 sizes or lengths"
     if surface is not None:
         split = "not determined"
@@ -285,8 +290,10 @@ def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
     found = {}
     for name in arguments.task:
-        rows = measured(name, arguments.out / "runs", arguments.minutes, arguments.seeds)
-        found[name] = summary(STUDIES[name], rows, arguments.minutes)
+        study = STUDIES[name]
+        task = prepared(study, arguments.minutes)
+        rows = measured(name, task, arguments.out / "runs", arguments.minutes, arguments.seeds)
+        found[name] = summary(study, rows, arguments.minutes, task.trivial)
         told(name, found[name])
     script.finish(arguments, found, picture(found), NAME)
     return 0

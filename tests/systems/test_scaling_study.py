@@ -99,14 +99,14 @@ def test_renderers_are_trained_and_measured_by_their_colours(monkeypatch):
 def test_the_script_writes_what_the_page_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(falling, "HELD_OUT", 64)
     module = study()
-    monkeypatch.setattr(module, "SHORTEST", 3)
-    tiny = {"sizes": {"plain": (4, 8, 12)}, "compared": {"plain": 8, "augmented": 8}, "counts": (32,)}
+    monkeypatch.setattr(module, "SHORTEST", 6)
+    tiny = {"sizes": {"plain": (8, 12, 16)}, "compared": {"plain": 8, "augmented": 8}, "counts": (32,)}
     monkeypatch.setitem(module.STUDIES, "bodies", module.replace(module.STUDIES["bodies"], **tiny))
     command = ["--task", "bodies", "--minutes", "0.0001", "--seeds", "0", "1", "--out", str(tmp_path)]
     assert cli.run(module.main, module.parser(), command) == 0
     values = json.loads((tmp_path / "scaling.json").read_text())
     bodies = values["bodies"]
-    assert values["seeds"] == [0, 1] and bodies["arms"]["plain"]["steps"] == [3, 6, 12, 24]
+    assert values["seeds"] == [0, 1] and bodies["arms"]["plain"]["steps"] == [6, 12, 24, 48]
     assert np.shape(bodies["arms"]["plain"]["losses"]) == (3, 4)
     assert bodies["arms"]["plain"]["law"]["exponent"] > 0
     assert bodies["data"]["augmented"]["counts"] == [32] and bodies["data"]["plain"]["counts"] == [32, None]
@@ -123,7 +123,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "train_cell", lambda *_: pytest.fail("trained in spite of a damaged file"))
     assert cli.run(module.main, module.parser(), ["--task", "chess"]) == 2
     (tmp_path / "runs" / "bodies").mkdir(parents=True)
-    (tmp_path / "runs" / "bodies" / "algebra-4-fresh-0.json").write_text("{")
+    (tmp_path / "runs" / "bodies" / "algebra-2-fresh-0.json").write_text("{")
     assert cli.run(module.main, module.parser(), ["--minutes", "0.0001", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert len(error.splitlines()) == 2 and "chess" in error and "algebra-4-fresh-0.json" in error
+    assert len(error.splitlines()) == 2 and "chess" in error and "algebra-2-fresh-0.json" in error

@@ -174,4 +174,5 @@ def falling_task(pool: int) -> Task:
         loss=lambda model, batch: (model(batch) - batch.surprise()).square().mean() / scale,
         held_out=[held_out[i : i + PART] for i in range(0, HELD_OUT, PART)],
         rates=RATES,
+        trivial=1.0,
     )

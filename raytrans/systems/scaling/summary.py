@@ -11,21 +11,22 @@ from raytrans.systems.scaling.grid import Row, data_curve, table
 from raytrans.systems.scaling.split import fit_envelope, fit_surface
 
 BUDGETS = 8
-LEARNT = 0.9
-"""A fit begins where the loss is below this part of where it starts: before, nothing is learnt that could scale."""
+LEARNT = 0.95
+"""A fit begins where the loss is below this part of the trivial one: before, nothing is learnt that could scale."""
 
 
-def arm_summary(rows: Sequence[Row], arm: str, steps: Sequence[int], batch: int) -> dict:
+def arm_summary(rows: Sequence[Row], arm: str, steps: Sequence[int], batch: int, trivial: float | None = None) -> dict:
     """Losses of an arm on fresh samples, its lower envelope with both laws, and the surface where there are 3 sizes.
 
-    A fit without enough budgets or lengths below `LEARNT` is None.
+    trivial: the loss without having learnt; that of the worst size at the first length where it is not known. A fit
+    without enough budgets or lengths below `LEARNT` of it is None.
     """
     flops, losses = table(rows, arm)
     compute = flops[:, None] * np.asarray(steps, float)
     own = [row for row in rows if row.cell.arm == arm and not row.cell.data]
     sizes = sorted({row.cell.size for row in own})
     geometric = np.exp(np.log(losses).mean(0))
-    begin = float(geometric[:, 0].max())
+    begin = float(geometric[:, 0].max()) if trivial is None else trivial
     out = {
         "sizes": sizes,
         "parameters": [next(row.parameters for row in own if row.cell.size == size) for size in sizes],

@@ -20,6 +20,7 @@ class Task:
     batches of an arm from a number of distinct samples and a seed. loss: of a model on a batch. held_out: the batches
     of the loss that is reported, the same for all. rates: learning rate of every arm. rules: as in `nominal_flops`.
     measure: what is reported, if not the loss. flops: counts the training FLOPs of a call, if not `nominal_flops`.
+    trivial: what is reported for the best answer that reads nothing, if known.
     """
 
     build: Callable[[str, int], nn.Module]
@@ -30,6 +31,7 @@ class Task:
     rules: Mapping[type, Rule] = field(default_factory=dict)
     measure: Callable[[nn.Module, object], Tensor] | None = None
     flops: Callable[[Callable[[], object]], float] | None = None
+    trivial: float | None = None
 
 
 def train_cell(task: Task, cell: Cell, steps: Sequence[int]) -> dict:
