@@ -213,7 +213,7 @@ def summary(found: list[dict]) -> dict:
     names = found[0]["errors"]
     errors = {name: spread([run["errors"][name] for run in found]) for name in names}
     steps = spread([run["steps"] for run in found])
-    return {"steps": steps, "cpu_seconds": found[0]["cpu_seconds"], "errors": errors, "runs": found}
+    return {"steps": steps, "cpu_seconds": found[0]["cpu_seconds"], "errors": errors}
 
 
 def table_of(question: str, values: dict) -> tuple[list[str], list[list[str]]]:
