@@ -2,14 +2,14 @@
 
     .venv/bin/python docs/studies/algebra.py
 
-All arms of a question have about as many parameters and the same CPU time. A training that is there already, in
-DIR/runs of --out with the same settings, is not repeated.
+All arms of a question have about as many parameters and the same CPU time. A training that is there already, a line of
+DIR/runs.jsonl of --out with the same settings, is not repeated.
 """
 
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from raytrans.apps import cli
 from raytrans.apps.pages import markdown
+from raytrans.apps.studies.finished import Finished
 from raytrans.apps.studies.script import finish, shown, spread
 from raytrans.apps.studies.script import parser as common
-from raytrans.data.guards import read_json
-from raytrans.export.files import write_json
 from raytrans.reports.charts import Bars, bars
 from raytrans.systems import raydepth
 from raytrans.systems.algebra import AlgebraRayDepth, pairs
@@ -57,12 +56,13 @@ QUESTIONS = (*pairs.TASKS, "depth")
 def main(arguments: Namespace) -> int:
     """Train and measure what is not there yet, and write tables, numbers and picture."""
     values: dict[str, dict] = {}
+    done = Finished(arguments.out / "runs.jsonl", settings(arguments))
     for question in arguments.questions:
         runs: dict[str, list[dict]] = {arm: [] for arm in arms_of(question)}
         # seed by seed, so that whatever else the machine does meets all arms alike
         for seed in arguments.seeds:
             for arm in runs:
-                runs[arm].append(known_or_run(arguments, question, arm, seed))
+                runs[arm].append(done.get((question, arm, seed), partial(run, arguments, question, arm, seed)))
         values[question] = {arm: {**facts(question, arm), **summary(found)} for arm, found in runs.items()}
         cli.say(markdown(*table_of(question, values[question])))
     if "depth" in values:
@@ -72,7 +72,8 @@ def main(arguments: Namespace) -> int:
             "unit": float(raydepth.error(torch.zeros_like(test.truth), test)),
         }
         cli.say(f"depth without learning: {values['depth baselines']}")
-    finish(arguments, {"settings": settings(arguments), "questions": values}, picture(values), NAME)
+    numbers = {"cpu_seconds": done.cpu_seconds, "settings": done.settings, "questions": values}
+    finish(arguments, numbers, picture(values), NAME)
     return 0
 
 
@@ -157,21 +158,13 @@ def settings(arguments: Namespace) -> dict:
     }
 
 
-def known_or_run(arguments: Namespace, question: str, arm: str, seed: int) -> dict:
-    """The run of an arm and a seed out of its file, if it was made with the same settings, or a new one."""
-    file = arguments.out / "runs" / f"{question}-{arm}-{seed}.json"
-    if file.is_file():
-        held = read_json(file)
-        if held.pop("settings", None) == settings(arguments):
-            return held
+def run(arguments: Namespace, question: str, arm: str, seed: int) -> dict:
+    """One training and its errors."""
     seconds = 60 * arguments.minutes * (1.0 if question == "depth" else PAIR_SHARE)
     torch.manual_seed(seed)
     model = build(question, arm, matched(question, arm))
     steps = train(question, model, batches(question, seed, arguments.pool), seconds)
-    found = {"seed": seed, "steps": steps, "cpu_seconds": seconds, "errors": errors(question, model)}
-    write_json(file, {"settings": settings(arguments), **found})
-    cli.say(f"{question}, {arm}, seed {seed}: {steps} steps, {found['errors']}")
-    return found
+    return {"seed": seed, "steps": steps, "cpu_seconds": seconds, "errors": errors(question, model)}
 
 
 def errors(question: str, model: nn.Module) -> dict[str, float]:

@@ -3,12 +3,14 @@
     .venv/bin/python docs/studies/equiformer.py --data DIR
 
 One model learns both molecules, with the same CPU time and about as many parameters whatever it is, and is measured on
-other geometries of each. A model that is there already, in DIR/runs of --out, is not trained again.
+other geometries of each. A training that is there already, a line of DIR/runs.jsonl of --out with the same settings, is
+not repeated.
 """
 
 import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,9 @@ import torch
 from raytrans.apps import cli
 from raytrans.apps.benchmarks.counting import counted
 from raytrans.apps.pages import markdown
+from raytrans.apps.studies.finished import Finished
 from raytrans.apps.studies.script import finish, shown, spread
 from raytrans.apps.studies.script import parser as common
-from raytrans.data.guards import read_json
-from raytrans.export.files import write_json
 from raytrans.reports.charts import Plot, plots
 from raytrans.systems.molecules.batches import collate
 from raytrans.systems.molecules.equiformer import Equiformer, EquiformerConfig
@@ -64,16 +65,27 @@ def main(arguments: Namespace) -> int:
     }
     facts = {name: sizes(ARMS[name], train) for name in arguments.arms}
     runs: dict[str, list[dict]] = {name: [] for name in arguments.arms}
+    everything = [*train[0], *train[1]]
+    done = Finished(arguments.out / "runs.jsonl", settings(arguments, len(everything)))
+    seconds = None if arguments.steps else 60 * arguments.minutes
     # seed by seed, so that whatever else the machine does meets all arms alike
     for seed in arguments.seeds:
         for name in arguments.arms:
-            runs[name].append(known_or_run(arguments, name, seed, [*train[0], *train[1]], test))
+            options = Options(steps=arguments.steps, cpu_seconds=seconds, batch=BATCH, learning_rate=RATE, seed=seed)
+            runs[name].append(done.get((name, seed), partial(run, ARMS[name], options, everything, test)))
             best = ", ".join(f"{key} {value['force']:.0f}" for key, value in runs[name][-1]["errors"].items())
             cli.say(f"{name}, seed {seed}: {runs[name][-1]['steps']} steps, force errors in meV/Angstrom: {best}")
     table = table_of(runs, facts)
     cli.say(markdown(*table))
     arms = {name: {**facts[name], **results(runs[name])} for name in arguments.arms}
-    values = {"batch": BATCH, "learning_rate": RATE, "steps": arguments.steps, "frames": arguments.frames, "arms": arms}
+    values = {
+        "cpu_seconds": done.cpu_seconds,
+        "batch": BATCH,
+        "learning_rate": RATE,
+        "steps": arguments.steps,
+        "frames": arguments.frames,
+        "arms": arms,
+    }
     finish(arguments, values, picture(runs), NAME)
     return 0
 
@@ -94,22 +106,12 @@ def sizes(config: EquiformerConfig, train: list[list[Molecule]]) -> dict[str, ob
     return {"channels": list(config.channels), "parameters": parameters, "energy_flops": flops / batch.count}
 
 
-def known_or_run(arguments: Namespace, name: str, seed: int, train: list[Molecule], test: dict) -> dict:
-    """The run of an arm and a seed out of its file, if it was made with the same settings, or a new one."""
+def settings(arguments: Namespace, molecules: int) -> dict[str, object]:
+    """What a training depends on, beside its arm and seed."""
     budget = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
-    arm = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(ARMS[name]).items()}
-    settings = {"arm": arm, **budget, "frames": arguments.frames, "batch": BATCH, "learning_rate": RATE}
-    settings["molecules"] = len(train)
-    file = arguments.out / "runs" / f"{name}-{seed}.json"
-    if file.is_file():
-        held = read_json(file)
-        if held.pop("settings", None) == settings:
-            return held
-    seconds = None if arguments.steps else 60 * arguments.minutes
-    options = Options(steps=arguments.steps, cpu_seconds=seconds, batch=BATCH, learning_rate=RATE, seed=seed)
-    found = run(ARMS[name], options, train, test)
-    write_json(file, {"settings": settings, **found})
-    return found
+    arms = {name: asdict(arm) for name, arm in ARMS.items()}
+    own = {"frames": arguments.frames, "batch": BATCH, "learning_rate": RATE, "molecules": molecules}
+    return {"arms": arms, **budget, **own}
 
 
 def run(config: EquiformerConfig, options: Options, train: list[Molecule], test: dict[str, list[Molecule]]) -> dict:

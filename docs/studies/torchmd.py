@@ -20,8 +20,8 @@ from torch.utils.flop_counter import flop_registry
 
 from raytrans.apps import cli
 from raytrans.apps.studies import script
-from raytrans.export.files import append_json_line, read_json_lines
-from raytrans.reports.charts import Bars, Plot, bars, plots
+from raytrans.apps.studies.finished import Finished
+from raytrans.reports.charts import Bars, Plot, bars, beside, plots, stacked
 from raytrans.systems.molecules.batches import collate, turned
 from raytrans.systems.molecules.elements import SYMBOLS
 from raytrans.systems.molecules.plain import DisplacementFeatures, PlainTransformer
@@ -149,26 +149,7 @@ def structure(model: EquivariantTransformer, molecules: Sequence[Molecule]) -> d
     }
 
 
-class Runs:
-    """Finished measurements, a line each, by what they are: sets, arms, budgets, seeds and minutes."""
-
-    def __init__(self, arguments: Namespace):
-        self.file, self.minutes = arguments.out / "runs.jsonl", arguments.minutes
-        self.rows = {}
-        for row in read_json_lines(self.file) if self.file.exists() else []:
-            self.rows[tuple(row["key"])] = row["value"]
-
-    def get(self, key: tuple, make: Callable[[], dict]) -> dict:
-        """The value of a key, made if it is not there."""
-        key = (*key, self.minutes)
-        if key not in self.rows:
-            self.rows[key] = make()
-            append_json_line(self.file, {"key": key, "value": self.rows[key]})
-            cli.say(f"finished: {', '.join(map(str, key))}")
-        return self.rows[key]
-
-
-def molecules(arguments: Namespace, runs: Runs) -> dict:
+def molecules(arguments: Namespace, done: Finished) -> dict:
     """{set: {budget: {arm: [a row per seed]}}}; steps are those that the equivariant arm made in its compute."""
     found = {name: {budget: {} for budget in chosen.budgets} for name, chosen in SETS.items()}
     loaded = {name: load(arguments.data, chosen) for name, chosen in SETS.items()}
@@ -176,31 +157,21 @@ def molecules(arguments: Namespace, runs: Runs) -> dict:
         for name, chosen in SETS.items():
             for budget in chosen.budgets:
                 for arm in chosen.arms:
-                    row = one(runs, (name, budget, arm, seed), loaded[name], arguments.minutes)
+                    row = one(done, (name, budget, arm, seed), loaded[name], arguments.minutes)
                     found[name][budget].setdefault(arm, []).append(row)
     return found
 
 
-def one(runs: Runs, key: tuple, data: dict[str, list[Molecule]], minutes: float) -> dict:
+def one(done: Finished, key: tuple, data: dict[str, list[Molecule]], minutes: float) -> dict:
     """One training of a set, under a budget, of an arm, with a seed."""
     name, budget, arm, seed = key
     common = {"batch": BATCH, "learning_rate": RATE, "augment": ARMS[arm].augment, "seed": seed}
     if budget == "compute":
-        return runs.get(key, lambda: measure(data, arm, seed, Options(cpu_seconds=60 * minutes, **common)))
-    reference = one(runs, (name, "compute", FIRST, seed), data, minutes)
+        return done.get(key, lambda: measure(data, arm, seed, Options(cpu_seconds=60 * minutes, **common)))
+    reference = one(done, (name, "compute", FIRST, seed), data, minutes)
     if arm == FIRST:
         return reference
-    return runs.get(key, lambda: measure(data, arm, seed, Options(steps=reference["steps"], **common)))
-
-
-def over_seeds(rows: Sequence[dict], *path: str) -> dict:
-    """Mean and spread of a number of the rows."""
-    values = []
-    for row in rows:
-        for key in path:
-            row = row[key]
-        values.append(row)
-    return script.spread(values)
+    return done.get(key, lambda: measure(data, arm, seed, Options(steps=reference["steps"], **common)))
 
 
 def summary(found: dict) -> dict:
@@ -212,8 +183,8 @@ def summary(found: dict) -> dict:
                 arm: {
                     "parameters": rows[0]["parameters"],
                     "flops_per_step": rows[0]["flops_per_step"],
-                    **{key: over_seeds(rows, key) for key in ("steps", "cpu_seconds")},
-                    **{f"{part} {field}": over_seeds(rows, part, field) for part, field in fields},
+                    **{key: script.over_seeds(rows, key) for key in ("steps", "cpu_seconds")},
+                    **{f"{part} {field}": script.over_seeds(rows, part, field) for part, field in fields},
                 }
                 for arm, rows in arms.items()
             }
@@ -306,31 +277,15 @@ def picture(found: dict, atoms: dict, rays: dict) -> np.ndarray:
     return beside([stacked(charts), plots(panels, ("trained", "untrained"), columns=2)])
 
 
-def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Side by side, white below the lower ones."""
-    height = max(len(one) for one in pictures)
-    return np.concatenate([padded(one, height, one.shape[1]) for one in pictures], 1)
-
-
-def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(one.shape[1] for one in pictures)
-    return np.concatenate([padded(one, len(one), width) for one in pictures])
-
-
-def padded(one: np.ndarray, height: int, width: int) -> np.ndarray:
-    white = ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))
-    return np.pad(one, white, constant_values=255)
-
-
 def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
-    runs = Runs(arguments)
-    found = molecules(arguments, runs)
+    done = Finished(arguments.out / "runs.jsonl", {"minutes": arguments.minutes})
+    found, minutes = molecules(arguments, done), arguments.minutes
     native = [
-        runs.get(("rays", seed), lambda seed=seed: native_structure(seed, RAYS * 60 * arguments.minutes))
+        done.get(("rays", seed), lambda seed=seed: native_structure(seed, RAYS * 60 * minutes))
         for seed in arguments.seeds
     ]
-    renderer = runs.get(("renderer",), lambda: renderer_structure(SCENE))
+    renderer = done.get(("renderer",), lambda: renderer_structure(SCENE))
     rays = {name: spreads_of([own], list(own)) for name, own in renderer.items()}
     rays |= {name: spreads_of([row[name] for row in native], list(native[0][name])) for name in native[0]}
     rows = [row["attention"] for row in found["acetylacetone"]["compute"][FIRST]]
@@ -340,8 +295,7 @@ def main(arguments: Namespace) -> int:
         for budget in chosen.budgets:
             cli.say(f"\n{name}, equal {budget}\n\n{error_table(spreads[name][budget], chosen.tested)}")
     cli.say(f"\n{attention_tables(atoms, rows[0]['kinds'], rays)}\n")
-    trained = sum(row.get("cpu_seconds", 0.0) for row in runs.rows.values())
-    values = {"training_cpu_seconds": trained, "errors": spreads, "kinds": rows[0]["kinds"], "atoms": atoms}
+    values = {"cpu_seconds": done.cpu_seconds, "errors": spreads, "kinds": rows[0]["kinds"], "atoms": atoms}
     values |= {"rays": rays, "scene": SCENE.name}
     script.finish(arguments, rounded(values), picture(spreads, atoms, rays), NAME)
     return 0

@@ -1,27 +1,31 @@
 """Measurements of a study that are finished, a line each, so that a study that was stopped goes on where it was."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from raytrans.apps import cli
 from raytrans.export.files import append_json_line, read_json_lines
 
-FIELDS = {"key", "value", "cpu_seconds"}
+FIELDS = {"key", "settings", "value", "cpu_seconds"}
 
 
 class Finished:
     """Values by what they are, in a file of JSON lines; each is made once. Several processes may share the file.
 
-    `cpu_seconds` is what making all of them took, in whatever process. Raises ValueError for lines of another kind.
+    Lines that were made with other `settings` stay where they are and count as not there. `cpu_seconds` is what making
+    all of the others took, in whatever process. Raises ValueError for lines of another kind.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, settings: Mapping[str, object] | None = None):
         rows = read_json_lines(file) if file.exists() else []
         for number, row in enumerate(rows, 1):
             if set(row) != FIELDS:
                 raise ValueError(f"{file}: line {number}: expected {', '.join(sorted(FIELDS))}, got {', '.join(row)}")
-        self.file = file
+        # as the file has them: tuples are lists there
+        self.file, self.settings = file, json.loads(json.dumps(settings or {}))
+        rows = [row for row in rows if row["settings"] == self.settings]
         self.values = {tuple(row["key"]): row["value"] for row in rows}
         self.cpu_seconds = sum(row["cpu_seconds"] for row in rows)
 
@@ -31,7 +35,8 @@ class Finished:
             start = time.process_time()
             self.values[key] = make()
             spent = time.process_time() - start
-            append_json_line(self.file, {"key": key, "value": self.values[key], "cpu_seconds": spent})
+            row = {"key": key, "settings": self.settings, "value": self.values[key], "cpu_seconds": spent}
+            append_json_line(self.file, row)
             self.cpu_seconds += spent
             cli.say(f"finished: {', '.join(map(str, key))}")
         return self.values[key]

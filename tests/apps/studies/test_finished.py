@@ -29,7 +29,8 @@ def test_values_are_made_once_and_kept(tmp_path):
 def test_the_seconds_are_those_of_all_processes(tmp_path):
     file = tmp_path / "runs.jsonl"
     rows = [
-        {"key": [name], "value": {}, "cpu_seconds": seconds} for name, seconds in (("a", 1.5), ("b", 2.0), ("a", 4.0))
+        {"key": [name], "settings": {}, "value": {}, "cpu_seconds": seconds}
+        for name, seconds in (("a", 1.5), ("b", 2.0), ("a", 4.0))
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = Finished(file)
@@ -45,6 +46,14 @@ def test_the_seconds_are_those_of_all_processes(tmp_path):
     assert 7.55 <= found.cpu_seconds < 8
 
 
+def test_other_settings_make_other_values(tmp_path):
+    file = tmp_path / "runs.jsonl"
+    assert Finished(file, {"channels": (4, 2)}).get(("arm",), lambda: {"value": 1}) == {"value": 1}
+    assert Finished(file, {"channels": (4, 3)}).get(("arm",), lambda: {"value": 2}) == {"value": 2}
+    again = Finished(file, {"channels": (4, 2)})
+    assert again.values == {("arm",): {"value": 1}} and len(file.read_text().splitlines()) == 2
+
+
 def test_what_fails_leaves_nothing(tmp_path):
     file = tmp_path / "runs.jsonl"
     with pytest.raises(ZeroDivisionError):
@@ -58,5 +67,5 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="line 1: expected JSON"):
         Finished(file)
     file.write_text('{"key": ["a"], "value": {}}\n')
-    with pytest.raises(ValueError, match="line 1: expected cpu_seconds, key, value, got key, value"):
+    with pytest.raises(ValueError, match="line 1: expected cpu_seconds, key, settings, value, got key, value"):
         Finished(file)
