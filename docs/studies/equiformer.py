@@ -130,9 +130,10 @@ def run(config: EquiformerConfig, options: Options, train: list[Molecule], test:
 
 
 def results(runs: list[dict]) -> dict[str, object]:
-    """Errors over the seeds, the mean curve of the loss, and every run without its own."""
+    """Errors and costs over the seeds, the mean curve of the loss, and every run without its own."""
+    costs = {key: spread([one[key] for one in runs]) for key in ("steps", "cpu_seconds")}
     own = [{key: value for key, value in one.items() if key != "losses"} for one in runs]
-    return {"errors": summary(runs), "losses": [float(f"{v:.3g}") for v in mean_losses(runs)], "runs": own}
+    return {**costs, "errors": summary(runs), "losses": [float(f"{v:.3g}") for v in mean_losses(runs)], "runs": own}
 
 
 def mean_losses(runs: list[dict]) -> np.ndarray:

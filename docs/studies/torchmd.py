@@ -205,7 +205,7 @@ def over_seeds(rows: Sequence[dict], *path: str) -> dict:
 
 def summary(found: dict) -> dict:
     """The same tree with spreads over the seeds in place of the rows."""
-    fields = [(part, name) for part in ("held", "test") for name in Errors.__dataclass_fields__]
+    fields = [("held", "force"), *(("test", name) for name in Errors.__dataclass_fields__)]
     return {
         name: {
             budget: {
@@ -294,13 +294,13 @@ def picture(found: dict, atoms: dict, rays: dict) -> np.ndarray:
         title = f"{name}: force error, {chosen.tested}, meV/A"
         charts.append(bars(Bars(title, chosen.arms, groups)))
 
-    turned_away = [rays[name]["angle"] for name in RENDERERS]
+    by_angle = [rays[name]["angle"] for name in RENDERERS]
     panels = [
         curve("atoms: mean |A|", "distance, A", EDGES, atoms["distance"]),
         curve(
             "share of attention within ...", "... pixels", PIXELS, *(rays[n]["within"] for n in RENDERERS), log_x=True
         ),
-        curve("view stage at the surface", "angle of the rays, degrees", ANGLES, *turned_away),
+        curve("view stage", "angle of the rays, degrees", ANGLES, *by_angle),
         curve("all source rays", "distance of the rays, unit", DISTANCES, *(rays[n]["apart"] for n in LAYERS)),
     ]
     return beside([stacked(charts), plots(panels, ("trained", "untrained"), columns=2)])

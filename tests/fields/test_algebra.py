@@ -87,6 +87,16 @@ def test_a_blade_and_its_dual_make_the_pseudoscalar_also_of_singular_metrics(met
 
 
 @pytest.mark.parametrize("metric", METRICS)
+def test_the_join_is_the_exterior_product_of_the_duals(metric):
+    algebra = Algebra(metric)
+    x, y = multivectors(algebra, 2)
+    expected = algebra.undual(algebra.exterior(algebra.dual(x), algebra.dual(y)))
+    torch.testing.assert_close(algebra.join(x, y), expected)
+    pseudoscalar = algebra.blade(*range(len(metric)))
+    torch.testing.assert_close(algebra.join(pseudoscalar, x), x)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_reversal_turns_products_around_and_involution_does_not(metric):
     algebra = Algebra(metric)
     x, y = multivectors(algebra, 2)

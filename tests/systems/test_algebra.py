@@ -94,15 +94,17 @@ def test_the_centre_is_a_convenience_but_of_the_euclidean_algebra(variant):
     assert (change < 1e-10) == (variant in FREE)
 
 
-def test_tokens_are_lines_origins_and_points():
+def test_tokens_are_lines_origins_planes_and_points():
     geometry = VARIANTS["P"].embedding
     given, points = rays(1, 4), torch.randn(1, 4, 3).double()
     centre, unit = torch.randn(1, 3).double(), torch.tensor([2.0]).double()
     token = RayTokens(geometry, centre, unit)(given, torch.ones(1, 4, 2).double(), points)
     assert torch.equal(token[..., :2], torch.ones(1, 4, 2).double())
-    line, origin, point = token[..., 2:].unflatten(-1, (3, 16)).unbind(-2)
+    line, origin, plane, point = token[..., 2:].unflatten(-1, (4, 16)).unbind(-2)
     torch.testing.assert_close(geometry.point_of(origin), (given.origin - centre) / 2)
     torch.testing.assert_close(geometry.point_of(point), (points - centre) / 2)
+    depth = ((points - given.origin) * given.direction).sum(-1) / 2
+    torch.testing.assert_close(geometry.algebra.exterior(plane, point)[..., -1], -depth)
     # a point of the line lies on it: the join of both is no plane
     assert geometry.algebra.join(line, origin).abs().max() < 1e-12
 

@@ -15,7 +15,11 @@ from raytrans.systems.raydepth.task import RayDepths
 
 @dataclass(frozen=True)
 class RayTokens:
-    """Rays about a centre over a unit, as multivectors of an algebra: line, origin, and a point on the ray if known."""
+    """Rays about a centre over a unit, as multivectors of an algebra: line, origin, plane, and a point on it if known.
+
+    The plane is that through the origin across the ray, where depth is zero: its product with a point is the depth of
+    the point, for which line and origin need two products.
+    """
 
     embedding: Embedding
     centre: Float[Tensor, "*b 3"]
@@ -24,11 +28,12 @@ class RayTokens:
     def __call__(
         self, rays: Rays, features: Float[Tensor, "*b n c"], points: Float[Tensor, "*b n 3"] | None = None
     ) -> Float[Tensor, "*b n dim"]:
-        """Features, then three multivectors a ray, the third zero without points; in the precision of the features."""
+        """Features, then four multivectors a ray, the last zero without points; in the precision of the features."""
         lengths = self.unit[..., None, None]
         origin = (rays.origin - self.centre[..., None, :]) / lengths
         moved = Rays(rays.direction, torch.linalg.cross(origin, rays.direction), rays.frame, origin, origin)
-        parts = [self.embedding.line(moved), self.embedding.point(origin)]
+        plane = self.embedding.plane(rays.direction, (rays.direction * origin).sum(-1))
+        parts = [self.embedding.line(moved), self.embedding.point(origin), plane]
         if points is None:
             parts.append(torch.zeros_like(parts[0]))
         else:
@@ -55,7 +60,7 @@ class AlgebraRays(nn.Module):
         heads: int = 4,
     ):
         super().__init__()
-        given, hidden = (3, in_scalars), (multivectors, scalars)
+        given, hidden = (4, in_scalars), (multivectors, scalars)
         options = {"heads": heads}
         self.source = None
         if source_layers:

@@ -141,8 +141,8 @@ def within(values: Tensor, attention: Tensor, limits: Sequence[float]) -> list[f
 
 def renderer_structure(folder: Path, rays: int = 600, held_out: int = 8) -> dict[str, dict[str, list[float]]]:
     """Curves of the released weights, and of as many untrained ones, on seven views of a scene with depth, for pixels
-    of one more: the share of the attention within some pixels of the surface, and how the view stage shares out what
-    is within two pixels of it, by angle.
+    of one more: the share of the attention within some pixels of the surface, and what the view stage gives a source,
+    over what it would get if all had alike, by the angle of its ray.
     """
     model, scene = load(), open_scene(folder)
     chosen = [i for i in range(0, len(scene), 2) if i != held_out]
@@ -160,10 +160,9 @@ def renderer_structure(folder: Path, rays: int = 600, held_out: int = 8) -> dict
     torch.manual_seed(0)
     for name, one in (("released weights", model), ("untrained renderer", Renderer(model.config))):
         whole, stage = renderer_attention(one, views, camera, pixels + 0.5, depth)
-        near = stage.apart < 2
         found[name] = {
             "within": within(whole.apart, whole.attention, PIXELS),
-            "angle": curve(stage.angle[near], stage.attention[near], ANGLES),
+            "angle": curve(stage.angle, stage.attention, ANGLES),
         }
     return found
 
