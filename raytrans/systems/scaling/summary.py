@@ -66,8 +66,8 @@ def arm_summary(rows: Sequence[Row], arm: str, steps: Sequence[int], batch: int,
 def comparison(arms: dict[str, dict]) -> list[dict]:
     """Every two arms with a law: whether the intervals of their exponents overlap, and how their losses compare.
 
-    ratio: loss of the first over that of the second by their laws, at both ends of the compute that both were fitted
-    on, None where there is none.
+    ratio: loss of the first over that of the second on their envelopes, at both ends of the compute that both were
+    fitted on, None where there is none.
     """
     out = []
     for first, second in combinations([name for name, arm in arms.items() if arm["law"]], 2):
@@ -83,14 +83,15 @@ def comparison(arms: dict[str, dict]) -> list[dict]:
                 "intervals": intervals,
                 "overlap": overlap(*intervals) if None not in intervals else None,
                 "compute": ends,
-                "ratio": None if ends is None else [_value(laws[0], c) / _value(laws[1], c) for c in ends],
+                "ratio": None if ends is None else [_value(envelopes[0], c) / _value(envelopes[1], c) for c in ends],
             }
         )
     return out
 
 
-def _value(law: dict, compute: float) -> float:
-    return law["floor"] + law["amplitude"] * compute ** -law["exponent"]
+def _value(envelope: dict, compute: float) -> float:
+    budgets, losses = (np.log(envelope[key]) for key in ("budgets", "losses"))
+    return float(np.exp(np.interp(np.log(compute), budgets, losses)))
 
 
 def data_summary(rows: Sequence[Row], arm: str, size: int, step: int) -> dict:
