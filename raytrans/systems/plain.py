@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from raytrans.fields.types import FieldType
 from raytrans.layers.attention import DotLogits, attend, component_heads
-from raytrans.layers.neighborhood import Gathered
+from raytrans.layers.kernel import Neighborhood
 from raytrans.shapes import Float
 
 
@@ -20,7 +20,7 @@ class PlainAttention(nn.Module):
         self.logits = DotLogits(kind, heads)
         self.register_buffer("heads", component_heads(kind, heads), persistent=False)
 
-    def forward(self, query: Tensor, features: Tensor, neighborhood: Gathered) -> Float[Tensor, "*targets width"]:
+    def forward(self, query: Tensor, features: Tensor, neighborhood: Neighborhood) -> Float[Tensor, "*targets width"]:
         """Queries (*targets, width) over features (*sources, width)."""
         laid = neighborhood.source(self.key_value(features)).expand(*neighborhood.pairs, -1)
         keys, values = laid.chunk(2, -1)
@@ -39,6 +39,6 @@ class PlainBlock(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, query: Tensor, features: Tensor, neighborhood: Gathered) -> Tensor:
+    def forward(self, query: Tensor, features: Tensor, neighborhood: Neighborhood) -> Tensor:
         query = query + self.attention(self.query_norm(query), self.source_norm(features), neighborhood)
         return query + self.mix(query)

@@ -10,13 +10,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from raytrans.fields.so3 import PointType
-from raytrans.layers.attention import DotLogits, attend, component_heads
 from raytrans.layers.neighborhood import PairList
 from raytrans.layers.radial import GaussianBasis
 from raytrans.shapes import Float, Int
 from raytrans.systems.molecules.graph import Elements, neighbors, sum_of_systems
 from raytrans.systems.molecules.torchmd import Architecture
+from raytrans.systems.plain import PlainBlock
 
 
 class AxisFeatures(nn.Module):
@@ -42,24 +41,6 @@ class DisplacementFeatures(nn.Module):
         return self.axes(displacement) * fade[:, None]
 
 
-class PlainLayer(nn.Module):
-    """Pre-norm softmax attention over the atoms of a molecule, and a feed-forward block, with residuals."""
-
-    def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.norm, self.out_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.query, self.key, self.value, self.out = (nn.Linear(channels, channels) for _ in range(4))
-        self.logits = DotLogits(PointType({0: channels}), heads)
-        self.register_buffer("heads", component_heads(PointType({0: channels}), heads), persistent=False)
-        self.feed = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
-
-    def forward(self, x: Float[Tensor, "a c"], pairs: PairList) -> Float[Tensor, "a c"]:
-        y = self.norm(x)
-        logits = self.logits(pairs.target(self.query(y)), pairs.source(self.key(y)))
-        x = x + self.out(attend(logits, pairs.source(self.value(y)), self.heads, pairs))
-        return x + self.feed(self.out_norm(x))
-
-
 class PlainTransformer(nn.Module):
     """Energies from elements and centred coordinates: exact for translations and permutations, not for rotations.
 
@@ -73,7 +54,7 @@ class PlainTransformer(nn.Module):
         self.elements = Elements(elements)
         self.own = nn.Embedding(self.elements.count, size.channels)
         self.place = AxisFeatures(size.basis, size.cutoff, size.channels)
-        self.layers = nn.ModuleList([PlainLayer(size.channels, size.heads) for _ in range(size.layers)])
+        self.layers = nn.ModuleList([PlainBlock(size.channels, size.heads) for _ in range(size.layers)])
         self.head = nn.Sequential(
             nn.LayerNorm(size.channels),
             nn.Linear(size.channels, size.channels),
@@ -91,5 +72,5 @@ class PlainTransformer(nn.Module):
         centre = total / torch.bincount(system, minlength=count)[:, None]
         x = self.own(self.elements(numbers)) + self.place(positions - centre[system])
         for layer in self.layers:
-            x = layer(x, pairs)
+            x = layer(x, x, pairs)
         return sum_of_systems(self.head(x)[:, 0], system, count)
