@@ -39,7 +39,7 @@ def kept(file: Path, measure: Callable[[], dict]) -> dict:
     """What a file of an earlier run says, or else what is measured now and written there."""
     if not file.is_file():
         write_json(file, measure())
-    return json.loads(file.read_text())
+    return read_json(file)
 
 
 def kept_sample(plan: Plan, seed: int, folder: Path) -> Sample:
@@ -49,7 +49,12 @@ def kept_sample(plan: Plan, seed: int, folder: Path) -> Sample:
         content = io.BytesIO()
         torch.save(vars(sampled(plan, Generator().manual_seed(seed))), content)
         write_bytes(file, content.getvalue())
-    return Sample(**torch.load(file, weights_only=True))
+    try:
+        return Sample(**torch.load(file, weights_only=True))
+    except (TypeError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise ValueError(
+            f"{file}: expected a sample of an earlier run, got a damaged file: {one_line(error)}"
+        ) from None
 
 
 def one_seed(plan: Plan, seed: int, folder: Path) -> dict:

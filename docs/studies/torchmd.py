@@ -20,7 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from raytrans.apps import cli
 from raytrans.apps.studies import script
-from raytrans.apps.studies.finished import Finished
+from raytrans.apps.studies.finished import Finished, sizes_of
 from raytrans.reports.charts import Bars, Plot, bars, beside, plots, stacked
 from raytrans.systems.molecules.batches import collate, turned
 from raytrans.systems.molecules.elements import SYMBOLS
@@ -54,10 +54,13 @@ class Arm:
     augment: bool = False
 
 
+WIDE = Architecture(channels=100, vectors=False)
+"""With as many parameters as the equivariant arm has."""
 ARMS = {
     "equivariant": Arm(EquivariantTransformer),
     "published form": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vector_cutoff=False))),
     "invariant": Arm(lambda elements: EquivariantTransformer(elements, Architecture(vectors=False))),
+    "invariant, wide": Arm(lambda elements: EquivariantTransformer(elements, WIDE)),
     "displacements": Arm(displaced),
     "displacements, turned": Arm(displaced, augment=True),
     "coordinates": Arm(PlainTransformer),
@@ -78,13 +81,12 @@ class Set:
     budgets: tuple[str, ...]
 
 
+SYMMETRIC = ("equivariant", "invariant", "invariant, wide")
 FEW = ("equivariant", "published form", "invariant", "displacements, turned")
 COMPARED = tuple(arm for arm in ARMS if arm != "published form")
 SETS = {
     "acetylacetone": Set("acac_train_300K.xyz", 450, "acac_test_MD_600K.xyz", "600 K", COMPARED, ("compute", "steps")),
-    "ethanol": Set(
-        "ethanol_train.xyz", 900, "ethanol_test_MD.xyz", "test set", ("equivariant", "invariant"), ("compute", "steps")
-    ),
+    "ethanol": Set("ethanol_train.xyz", 900, "ethanol_test_MD.xyz", "test set", SYMMETRIC, ("compute", "steps")),
     "ethanol, 100 frames": Set("ethanol_train.xyz", 100, "ethanol_test_MD.xyz", "test set", FEW, ("compute",)),
 }
 
@@ -147,6 +149,13 @@ def structure(model: EquivariantTransformer, molecules: Sequence[Molecule]) -> d
         "kinds": [SYMBOLS[n] for n in kinds],
         **{key: {"mean": value.mean[..., 0].tolist(), "pairs": value.count.tolist()} for key, value in named.items()},
     }
+
+
+def settings(arguments: Namespace) -> dict[str, object]:
+    """What a training depends on, beside its set, budget, arm and seed."""
+    files = {name for chosen in SETS.values() for name in (chosen.train, chosen.test)}
+    data = sizes_of(arguments.data / name for name in sorted(files))
+    return {"minutes": arguments.minutes, "batch": BATCH, "rate": RATE, "data": data}
 
 
 def molecules(arguments: Namespace, done: Finished) -> dict:
@@ -279,7 +288,7 @@ def picture(found: dict, atoms: dict, rays: dict) -> np.ndarray:
 
 def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
-    done = Finished(arguments.out / "runs.jsonl", {"minutes": arguments.minutes})
+    done = Finished(arguments.out / "runs.jsonl", settings(arguments))
     found, minutes = molecules(arguments, done), arguments.minutes
     native = [
         done.get(("rays", seed), lambda seed=seed: native_structure(seed, RAYS * 60 * minutes))

@@ -1,8 +1,7 @@
-"""Linear maps that commute with a group: one null space gives every equivariant basis of the package.
+"""Linear maps that commute with a group, as a null space: Clebsch-Gordan coefficients, maps of multivectors.
 
-Clebsch-Gordan coefficients, linear maps of multivectors and kernels at a fixed pair are all the matrices M with
-M A = B M for some pairs of matrices (A, B). These are group elements or generators of the group; the equation is the
-same.
+Both are the matrices M with M A = B M for some pairs of matrices (A, B), group elements or generators of the group; the
+equation is the same. Kernels of rays have a closed form, which tests compare with this null space where a ray meets itself.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,8 @@ class ExpNormalBasis(nn.Module):
     """phi_k(d) = exp(-beta (e^{-a (d - lower)} - mu_k)^2), a = 5/(cutoff - lower), mu_k even from e^-5 to 1.
 
     beta = (2 (1 - e^-5)/count)^-2. Distances and cutoff in one unit. Raises ValueError for count < 1 or a cutoff that
-    is not beyond `lower`. Source: Thölke and De Fabritiis, TorchMD-NET, 2022, after Unke and Meuwly, PhysNet, 2019.
+    is not beyond `lower`. Source: Thölke and De Fabritiis, TorchMD-NET, 2022, after Unke and Meuwly, PhysNet, 2019; the
+    lowest centre is the value at the cutoff whatever its unit, where the first has e^-cutoff, the same for 5 Angstrom.
     """
 
     def __init__(self, count: int, cutoff: float, lower: float = 0.0):

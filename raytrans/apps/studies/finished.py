@@ -2,13 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from raytrans.apps import cli
 from raytrans.export.files import append_json_line, read_json_lines
 
 FIELDS = {"key", "settings", "value", "cpu_seconds"}
+
+
+def sizes_of(files: Iterable[Path]) -> dict[str, int]:
+    """Bytes of files by name: the data that measurements were made with, as a part of their settings."""
+    return {file.name: file.stat().st_size for file in files}
 
 
 class Finished:
@@ -23,6 +28,11 @@ class Finished:
         for number, row in enumerate(rows, 1):
             if set(row) != FIELDS:
                 raise ValueError(f"{file}: line {number}: expected {', '.join(sorted(FIELDS))}, got {', '.join(row)}")
+            key, spent = row["key"], row["cpu_seconds"]
+            if not (isinstance(key, list) and all(isinstance(k, str | int | float) for k in key)):
+                raise ValueError(f"{file}: line {number}: expected a key of texts and numbers, got {key}")
+            if not (isinstance(row["value"], dict) and isinstance(spent, int | float)):
+                raise ValueError(f"{file}: line {number}: expected a table of values and CPU seconds, got others")
         # as the file has them: tuples are lists there
         self.file, self.settings = file, json.loads(json.dumps(settings or {}))
         rows = [row for row in rows if row["settings"] == self.settings]

@@ -14,6 +14,9 @@ SYMBOLS = (
 """By atomic number; the first is none."""
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 
+LEAST_DISTANCE = 1e-3
+"""Angstrom; atoms that are nearer lie on top of each other."""
+
 COVALENT_RADII = {1: 0.31, 5: 0.84, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 14: 1.11, 15: 1.07, 16: 1.05, 17: 1.02}
 """Angstrom. Source: Cordero et al., Covalent radii revisited, 2008."""
 BOND_TOLERANCE = 1.25

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from raytrans.layers.neighborhood import PairList
 from raytrans.shapes import Float, Int
-from raytrans.systems.molecules.elements import SYMBOLS
+from raytrans.systems.molecules.elements import LEAST_DISTANCE, SYMBOLS
 
 
 class Elements(nn.Module):
@@ -24,7 +24,8 @@ class Elements(nn.Module):
         self.register_buffer("place", place, persistent=False)
 
     def forward(self, numbers: Int[Tensor, " a"]) -> Int[Tensor, " a"]:
-        places = self.place[numbers.clamp(0, len(SYMBOLS) - 1)]
+        inside = (numbers >= 0) & (numbers < len(SYMBOLS))
+        places = torch.where(inside, self.place[numbers.clamp(0, len(SYMBOLS) - 1)], -1)
         if (places < 0).any():
             known = " ".join(SYMBOLS[n] for n in (self.place >= 0).nonzero().flatten().tolist())
             atom = int((places < 0).nonzero()[0, 0])
@@ -35,9 +36,20 @@ class Elements(nn.Module):
 def neighbors(positions: Float[Tensor, "a 3"], system: Int[Tensor, " a"], cutoff: float) -> PairList:
     """All pairs of atoms of one molecule nearer than the cutoff.
 
-    Raises ValueError for atoms that have no neighbour, that coincide, or that are not finite, saying which.
+    Raises ValueError for atoms that have no neighbour, that are nearer than `LEAST_DISTANCE`, or that are not finite,
+    saying which, and for a `system` of another length.
     """
+    if system.shape != positions.shape[:1]:
+        raise ValueError(f"system: expected one number for each of {len(positions)} atoms, got {tuple(system.shape)}")
     pairs = PairList.within(positions, cutoff, system)
+    with torch.no_grad():
+        close = (pairs.source(positions) - pairs.target(positions)).norm(dim=-1) < LEAST_DISTANCE
+    if close.any():
+        place = int(close.nonzero()[0, 0])
+        first, second = int(pairs.target_index[place]), int(pairs.source_index[place])
+        raise ValueError(
+            f"positions: expected atoms at least {LEAST_DISTANCE} Angstrom apart, got atoms {first} and {second} nearer"
+        )
     alone = torch.bincount(pairs.target_index, minlength=len(positions)) == 0
     if alone.any():
         atom = int(alone.nonzero()[0, 0])

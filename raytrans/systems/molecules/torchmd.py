@@ -1,13 +1,14 @@
 """The equivariant transformer of TorchMD-NET: scalars x in R^F and vectors V in R^{F x 3} at atoms.
 
-    A_ij = SiLU( sum_head q_i k_j dk_ij ) phi(d_ij)                    SiLU in place of the softmax, phi a cutoff
+    A_ij = SiLU( sum_head q_i k_j dk_ij / sqrt(F_head) ) phi(d_ij)     SiLU in place of the softmax, phi a cutoff
     (s1, s2, s3)_ij = v_j dv_ij,   dk, dv = SiLU(W e(d_ij))            filters of the distance
     y_i = sum_j A_ij s1_ij,        w_i = sum_j [phi(d_ij)] ( s2_ij V_j + s3_ij r_ij/|r_ij| )
     x_i += <U1 V, U2 V> o2 + o3,   V_i += (U3 V) o1 + w_i              (o1, o2, o3) = W y
 
 In the published form [phi] is absent, and the energy jumps where an atom crosses the cutoff; with it all is continuous.
 Points are the space, the distance is the invariant, and V is of degree 1, which the world's axes carry from atom to
-atom. Source: Thölke and De Fabritiis, TorchMD-NET, 2022, and its public code, where an atom is a neighbour of itself.
+atom. Source: Thölke and De Fabritiis, TorchMD-NET, 2022, and its public code, where an atom is a neighbour of itself
+and the products of a head are not divided by the root of its channels F_head.
 """
 
 from collections.abc import Callable

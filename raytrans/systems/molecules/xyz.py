@@ -17,15 +17,13 @@ from torch import Tensor
 
 from raytrans.data.guards import whole_of
 from raytrans.shapes import Float, Int
-from raytrans.systems.molecules.elements import ATOMIC_NUMBERS
+from raytrans.systems.molecules.elements import ATOMIC_NUMBERS, LEAST_DISTANCE, SYMBOLS
 
 MOST_ATOMS = 4096
 """Of one molecule: all its pairs are looked at."""
 LONGEST_LINE = 1 << 16
 SHORTEST_ATOM = 8
 """Bytes of the shortest line of an atom, `H 0 0 0` and its end."""
-LEAST_DISTANCE = 1e-3
-"""Angstrom; atoms that are nearer lie on top of each other."""
 
 # a key begins after white space: without that a long word would be searched from each of its letters
 _ENTRY = re.compile(r'(?<!\S)([^\s="]+)=("[^"]*"|[^\s"]+)')
@@ -35,8 +33,8 @@ _ENTRY = re.compile(r'(?<!\S)([^\s="]+)=("[^"]*"|[^\s"]+)')
 class Molecule:
     """N atoms: atomic numbers, positions in Angstrom, and where they are known the energy in eV, forces in eV/Angstrom.
 
-    `name` is the `config_type` of the file, or empty. Raises ValueError for shapes that differ, for values that are not
-    finite, and for atoms on top of each other.
+    `name` is the `config_type` of the file, or empty. Raises ValueError for numbers that no element has, shapes that
+    differ, values that are not finite, and atoms on top of each other.
     """
 
     numbers: Int[Tensor, " n"]
@@ -46,6 +44,10 @@ class Molecule:
     name: str = ""
 
     def __post_init__(self):
+        unknown = (self.numbers < 1) | (self.numbers >= len(SYMBOLS))
+        if unknown.any():
+            got = self.numbers[unknown][0].item()
+            raise ValueError(f"numbers: expected atomic numbers from 1 to {len(SYMBOLS) - 1}, got {got}")
         expected = (len(self.numbers), 3)
         for name, value in (("positions", self.positions), ("forces", self.forces)):
             if value is not None and tuple(value.shape) != expected:
