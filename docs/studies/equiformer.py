@@ -19,8 +19,8 @@ import torch
 from raytrans.apps import cli
 from raytrans.apps.benchmarks.counting import counted
 from raytrans.apps.pages import markdown
-from raytrans.apps.studies.finished import Finished
-from raytrans.apps.studies.script import finish, shown, spread
+from raytrans.apps.studies.finished import Finished, sizes_of
+from raytrans.apps.studies.script import evenly, finish, shown, spread
 from raytrans.apps.studies.script import parser as common
 from raytrans.reports.charts import Plot, plots
 from raytrans.systems.molecules.batches import collate
@@ -66,7 +66,8 @@ def main(arguments: Namespace) -> int:
     facts = {name: sizes(ARMS[name], train) for name in arguments.arms}
     runs: dict[str, list[dict]] = {name: [] for name in arguments.arms}
     everything = [*train[0], *train[1]]
-    done = Finished(arguments.out / "runs.jsonl", settings(arguments, len(everything)))
+    data = sizes_of(arguments.data / name for name in (*TRAIN, *TEST.values()))
+    done = Finished(arguments.out / "runs.jsonl", settings(arguments, data))
     seconds = None if arguments.steps else 60 * arguments.minutes
     # seed by seed, so that whatever else the machine does meets all arms alike
     for seed in arguments.seeds:
@@ -90,12 +91,6 @@ def main(arguments: Namespace) -> int:
     return 0
 
 
-def evenly(molecules: list[Molecule], count: int) -> list[Molecule]:
-    """At most `count` of them, evenly spread."""
-    places = np.linspace(0, len(molecules) - 1, min(count, len(molecules))).round().astype(int)
-    return [molecules[place] for place in places]
-
-
 def sizes(config: EquiformerConfig, train: list[list[Molecule]]) -> dict[str, object]:
     """Parameters, and operations of the matrix products of one energy, mean over the molecules."""
     torch.manual_seed(0)
@@ -106,11 +101,11 @@ def sizes(config: EquiformerConfig, train: list[list[Molecule]]) -> dict[str, ob
     return {"channels": list(config.channels), "parameters": parameters, "energy_flops": flops / batch.count}
 
 
-def settings(arguments: Namespace, molecules: int) -> dict[str, object]:
+def settings(arguments: Namespace, data: dict[str, int]) -> dict[str, object]:
     """What a training depends on, beside its arm and seed."""
     budget = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
     arms = {name: asdict(arm) for name, arm in ARMS.items()}
-    own = {"frames": arguments.frames, "batch": BATCH, "learning_rate": RATE, "molecules": molecules}
+    own = {"frames": arguments.frames, "batch": BATCH, "learning_rate": RATE, "data": data}
     return {"arms": arms, **budget, **own}
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from raytrans.apps import cli
 from raytrans.apps.studies import script
-from raytrans.apps.studies.finished import Finished
+from raytrans.apps.studies.finished import Finished, sizes_of
 from raytrans.reports.charts import Bars, Plot, bars, plots, stacked
 from raytrans.systems.molecules.batches import collate, turned
 from raytrans.systems.molecules.torchmd import Architecture, EquivariantTransformer
@@ -153,11 +153,6 @@ def moved() -> Comparison:
     return Comparison(polymer(*MOVING), CONDITIONS)
 
 
-def spaced(molecules: Sequence[Molecule], count: int) -> list[Molecule]:
-    index = np.linspace(0, len(molecules) - 1, min(count, len(molecules))).round().astype(int)
-    return [molecules[i] for i in index]
-
-
 def dft(folder: Path) -> tuple[list[Molecule], Sets]:
     """Frames of the four molecules to train on together, and those to test on, all turned at random."""
     train, test = [], {}
@@ -168,8 +163,8 @@ def dft(folder: Path) -> tuple[list[Molecule], Sets]:
             raise ValueError(f"{folder / file}: expected frames of {name}, got none")
         rest = [m for i, m in enumerate(found) if i % KEPT] if other is None else found
         kept = found[::KEPT] if other is None else read_xyz(folder / other, energies=True, forces=True)
-        train += turned(spaced(rest, DFT_TRAINED), 1)
-        test[name] = [turned(spaced(kept, DFT_TESTED), 2)]
+        train += turned(script.evenly(rest, DFT_TRAINED), 1)
+        test[name] = [turned(script.evenly(kept, DFT_TESTED), 2)]
     return train, test
 
 
@@ -288,18 +283,26 @@ def picture(polymers: dict, molecules: dict, learned: dict, reference: dict) -> 
     return stacked([*charts, curves])
 
 
+def finished(arguments: Namespace) -> Finished:
+    """What is measured already, with the same data, model and optimiser."""
+    names = sorted({name for pair in DFT_FILES.values() for name in pair if name})
+    own = {"architecture": asdict(ARCHITECTURE), "sampling": asdict(SAMPLING), "batch": BATCH, "rate": RATE}
+    return Finished(arguments.out / RUNS, {**own, "data": sizes_of(arguments.data / name for name in names)})
+
+
 def alone(arguments: Namespace, seed: int) -> None:
     """Measure what is missing of one seed."""
     torch.set_num_threads(1)
-    measure(Namespace(**{**vars(arguments), "seeds": [seed]}), Finished(arguments.out / RUNS))
+    measure(Namespace(**{**vars(arguments), "seeds": [seed]}), finished(arguments))
 
 
 def main(arguments: Namespace) -> int:
     torch.set_num_threads(1)
+    dft(arguments.data)  # what is wrong with the files is told before anything is measured
     if arguments.workers > 1:
         with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
             list(pool.map(partial(alone, arguments), arguments.seeds))
-    done = Finished(arguments.out / RUNS)
+    done = finished(arguments)
     found = measure(arguments, done)
     polymers, molecules = summary(found["polymers"], SETS), summary(found["dft"], tuple(DFT_FILES))
     moves = dynamics(found["polymers"][FORCES], found["reference"])

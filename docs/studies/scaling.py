@@ -304,7 +304,8 @@ def main(arguments: Namespace) -> int:
         rows = measured(name, task, arguments.out / "runs", arguments.minutes, arguments.seeds)
         found[name] = summary(study, rows, arguments.minutes, task.trivial)
         told(name, found[name])
-    script.finish(arguments, rounded(found), picture(found), NAME)
+    seconds = sum(task["cpu_seconds"] for task in found.values())
+    script.finish(arguments, {"cpu_seconds": seconds, **rounded(found)}, picture(found), NAME)
     return 0
 
 

@@ -16,6 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Generator
 from raytrans.apps import cli
 from raytrans.apps.studies import script
 from raytrans.atomic import write_bytes
+from raytrans.data.guards import one_line, read_json
 from raytrans.export.files import write_json
 from raytrans.reports.charts import Plot, plots
 from raytrans.systems.scaling.fits import fit_power_law
@@ -39,7 +41,10 @@ def kept(file: Path, measure: Callable[[], dict]) -> dict:
     """What a file of an earlier run says, or else what is measured now and written there."""
     if not file.is_file():
         write_json(file, measure())
-    return read_json(file)
+    found = read_json(file)
+    if not found or not isinstance(found, dict):
+        raise ValueError(f"{file}: expected what an earlier run measured, got a damaged file")
+    return found
 
 
 def kept_sample(plan: Plan, seed: int, folder: Path) -> Sample:

@@ -91,18 +91,16 @@ SETS = {
 }
 
 
-def spaced(molecules: Sequence[Molecule], count: int) -> list[Molecule]:
-    """At most `count` of them, evenly."""
-    index = np.linspace(0, len(molecules) - 1, min(count, len(molecules))).round().astype(int)
-    return [molecules[i] for i in index]
-
-
 def load(folder: Path, chosen: Set) -> dict[str, list[Molecule]]:
     """Frames to train on, held-out ones of the same file, and those of the test file, the latter two turned."""
     found, other = (read_xyz(folder / name, energies=True, forces=True) for name in (chosen.train, chosen.test))
     held = found[::HELD_OUT]
-    rest = spaced([m for i, m in enumerate(found) if i % HELD_OUT], chosen.frames)
-    return {"train": rest, "held": turned(spaced(held, TESTED), TURN), "test": turned(spaced(other, TESTED), TURN)}
+    rest = script.evenly([m for i, m in enumerate(found) if i % HELD_OUT], chosen.frames)
+    return {
+        "train": rest,
+        "held": turned(script.evenly(held, TESTED), TURN),
+        "test": turned(script.evenly(other, TESTED), TURN),
+    }
 
 
 class Products(TorchDispatchMode):

@@ -1,7 +1,8 @@
 """Linear maps that commute with a group, as a null space: Clebsch-Gordan coefficients, maps of multivectors.
 
 Both are the matrices M with M A = B M for some pairs of matrices (A, B), group elements or generators of the group; the
-equation is the same. Kernels of rays have a closed form, which tests compare with this null space where a ray meets itself.
+equation is the same. Kernels of rays have a closed form, which tests hold against this null space where a ray meets
+itself.
 """
 
 from collections.abc import Sequence

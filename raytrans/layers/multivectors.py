@@ -120,8 +120,9 @@ class MultivectorNorm(nn.Module):
     """x_k / sqrt(mean over channels of |<~x_k x_k>|/d_k + eps) for every grade k, with d_k blades that have a square;
     layer norm of invariants.
 
-    Grade by grade, as products make invariants beside which the rest would vanish. A null vector of one grade, such as a
-    point of the conformal algebra, has no size and is not divided. A pseudoscalar that the metric hides counts with its coefficient. One scale for each channel.
+    Grade by grade, as products make invariants beside which the rest would vanish. A null vector of one grade, such as
+    a point of the conformal algebra, has no size and is not divided. A pseudoscalar that the metric hides counts with
+    its coefficient. One scale for each channel.
     """
 
     def __init__(self, in_type: MultivectorType, eps: float = NORM_EPS):

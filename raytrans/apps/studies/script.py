@@ -59,6 +59,12 @@ def over_seeds(rows: Sequence[Mapping], *path: str) -> dict[str, float | int | N
     return spread([reduce(lambda value, key: value[key], path, row) for row in rows])
 
 
+def evenly(values: Sequence, count: int) -> list:
+    """At most `count` of some values, evenly spread from the first to the last."""
+    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[place] for place in places]
+
+
 def shown(value: Mapping[str, float | int | None], digits: int = 3) -> str:
     """`spread` as text: mean +- standard deviation, or the mean alone."""
     mean, deviation = value["mean"], value["deviation"]

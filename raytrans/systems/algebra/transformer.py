@@ -70,8 +70,9 @@ class MultivectorTransformer(nn.Module):
     """Tokens with multivectors and invariants to tokens with multivectors and invariants, equivariant to motions.
 
     `channels` = (multivectors, scalars) of the input, of the hidden tokens and of the output, in this order. With
-    `mirrors` reflections are symmetries too, and the join of "iP" needs a reference. In "E" coordinates are those from
-    a centre that moves along. Raises ValueError for an unknown variant.
+    `mirrors` reflections are symmetries too, and the join of "iP" needs a reference. "E" has no translations:
+    the caller gives it coordinates from a centre that moves along, as `AlgebraRays` does. Raises ValueError for an
+    unknown variant, and for channels, layers, heads or an expansion that are too few.
     """
 
     def __init__(
@@ -86,6 +87,12 @@ class MultivectorTransformer(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {variant!r}")
+        if len(channels) != 3 or any(len(pair) != 2 for pair in channels):
+            raise ValueError(f"channels: expected (multivectors, scalars) of input, hidden and output, got {channels}")
+        if layers < 0 or min(heads, expansion) < 1:
+            raise ValueError(
+                f"layers, heads, expansion: expected at least 0, 1 and 1, got {layers}, {heads}, {expansion}"
+            )
         self.variant, self.embedding = VARIANTS[variant], VARIANTS[variant].embedding
         self.in_type, self.kind, self.out_type = (MultivectorType(self.embedding.algebra, *c) for c in channels)
         self.enter = MultivectorLinear(self.in_type, self.kind, mirrors=mirrors)

@@ -2,7 +2,8 @@
 
 A frame is a line with the number of atoms N, a line of `key=value` entries, and N lines of columns, which the entry
 `Properties=name:type:count:...` names; without it they are the element and three coordinates. Lengths are in Angstrom,
-energies in eV, forces in eV/Angstrom. Files may be hostile: a count is held against the bytes that are there.
+energies in eV, forces in eV/Angstrom. A lattice is not read: molecules stand alone. Files may be hostile: a count is
+held against the bytes that are there.
 """
 
 import math
@@ -84,7 +85,7 @@ def read_xyz(path: str | Path, energies: bool = False, forces: bool = False) -> 
     """
     path = Path(path).expanduser()
     try:
-        with path.open(encoding="utf-8", newline=None) as file:
+        with path.open(encoding="utf-8-sig", newline=None) as file:
             molecules = list(_frames(file, path, energies, forces))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
@@ -111,11 +112,11 @@ def _frames(file: TextIO, path: Path, energies: bool, forces: bool) -> Iterator[
         if not line:
             continue
         count = whole_of(line, f"{path}:{number}: number of atoms")
-        if not 0 < count <= min(room, MOST_ATOMS):
-            raise ValueError(
-                f"{path}:{number}: expected 1 to {min(room, MOST_ATOMS)} atoms in a file of {path.stat().st_size} "
-                f"bytes, got {count}"
-            )
+        if not 0 < count <= MOST_ATOMS:
+            raise ValueError(f"{path}:{number}: expected 1 to {MOST_ATOMS} atoms, got {count}")
+        if count > room:
+            size = path.stat().st_size
+            raise ValueError(f"{path}:{number}: the file ends in this frame: expected {count} atoms in {size} bytes")
         header_number, header = _next(lines, path, number, "a line of entries")
         rows = [_next(lines, path, number, f"{count} atoms, got {i}") for i in range(count)]
         yield _molecule(f"{path}:{header_number}", header, [(f"{path}:{n}", row) for n, row in rows], energies, forces)
@@ -164,6 +165,8 @@ def _columns(properties: str, label: str) -> tuple[dict[str, int], int]:
     places, shapes, start = {}, {}, 0
     for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=True):
         name = "forces" if name == "force" else name
+        if name in places:
+            raise ValueError(f"{label}: expected every column once in Properties, got {name[:60]!r} twice")
         places[name], shapes[name] = start, (kind, whole_of(count, f"{label}: count of {name[:60]!r}"))
         start += shapes[name][1]
     expected = {"species": ("S", 1), "pos": ("R", 3)} | ({"forces": ("R", 3)} if "forces" in shapes else {})

@@ -15,6 +15,8 @@ from torch import Tensor
 from raytrans.geometry.spaces import LatticeSpace
 from raytrans.shapes import Complex, Float, Int
 
+UNIT_TOLERANCE = 1e-3  # of the length of spins, which float32 keeps to 1e-6
+
 
 @dataclass(frozen=True)
 class DoubleExchange:
@@ -82,11 +84,14 @@ class DoubleExchange:
 
 
 def check_spins(space: LatticeSpace, spins: Tensor) -> None:
-    """Raises ValueError for spins that are no vectors on the sites of the lattice, or are not finite."""
+    """Raises ValueError for spins that are no unit vectors on the sites of the lattice."""
     if tuple(spins.shape[-2:]) != (space.sites, 3):
         raise ValueError(f"spins: expected shape (..., {space.sites}, 3), got {tuple(spins.shape)}")
     if not bool(torch.isfinite(spins).all()):
         raise ValueError("spins: expected finite numbers, got NaN or infinity")
+    lengths = torch.linalg.vector_norm(spins.detach(), dim=-1)
+    if bool(((lengths - 1).abs() > UNIT_TOLERANCE).any()):
+        raise ValueError(f"spins: expected unit vectors, got lengths {lengths.min():.6g} to {lengths.max():.6g}")
 
 
 def magnetisation(spins: Float[Tensor, "*b sites 3"]) -> Float[Tensor, "*b"]:
