@@ -318,7 +318,7 @@ def rounded(value: object) -> object:
 
 
 def parser():
-    out = script.parser(NAME, __doc__.split("\n")[0], 0.15)
+    out = script.parser(NAME, __doc__.split("\n")[0], 0.12)
     out.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the xyz files")
     return out
 
