@@ -31,6 +31,13 @@ def test_groups_without_pairs_have_no_mean():
     assert found.count.tolist() == [2, 0] and found.mean[0].item() == 1 and found.mean[1].isnan().item()
 
 
+def test_a_mask_is_a_weight():
+    labels, mask = [torch.tensor([0, 0, 1, 1])], torch.tensor([True, True, True, False])
+    found = attention_statistics(torch.tensor([[0.5], [-0.1], [0.5], [9.0]]), labels, [2], mask)
+    torch.testing.assert_close(found.mean, torch.tensor([[0.3], [0.5]]))
+    assert found.count.tolist() == [2, 1]
+
+
 def test_bins_are_half_open():
     values = torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.99, 2.0, torch.nan, torch.inf])
     assert bins(values, [0.0, 1.0, 2.0]).tolist() == [-1, 0, 0, 1, 1, -1, -1, -1]
@@ -42,6 +49,15 @@ def test_bins_are_half_open():
         (lambda: attention_statistics(torch.ones(3, 1), [torch.zeros(2).long()], [1]), "shape of the pairs"),
         (lambda: attention_statistics(torch.ones(2, 1), [torch.tensor([0, 4])], [4]), "numbers below 4, got 4"),
         (lambda: attention_statistics(torch.ones(2, 1), [], []), "as many of both"),
+        (lambda: attention_statistics(torch.ones(2, 1), [torch.zeros(2)], [1]), "expected integers"),
+        (
+            lambda: attention_statistics(torch.ones(2, 1), [torch.zeros(2).long()], [1], torch.ones(3)),
+            "weights: expected the shape of the pairs",
+        ),
+        (
+            lambda: attention_statistics(torch.ones(2, 1), [torch.zeros(2).long()], [1], -torch.ones(2)),
+            "weights: expected numbers of at least 0, got -1",
+        ),
         (lambda: bins(torch.ones(2), [1.0]), "at least two ascending"),
         (lambda: bins(torch.ones(2), [1.0, 1.0]), "at least two ascending"),
     ],

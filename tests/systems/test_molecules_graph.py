@@ -30,6 +30,16 @@ def test_lonely_and_coincident_atoms_are_named():
         neighbors(positions, torch.zeros(4, dtype=torch.long), 10.0)
     with pytest.raises(ValueError, match="finite"):
         neighbors(positions * torch.nan, system, 10.0)
+    with pytest.raises(ValueError, match="at least 0.001 Angstrom apart, got atoms 0 and 2 nearer"):
+        neighbors(positions + 5e-4 * torch.eye(4)[:, :3], torch.tensor([0, 1, 0, 1]), 10.0)
+
+
+def test_numbers_beyond_the_last_element_are_no_last_element():
+    elements = Elements([118])
+    assert elements(torch.tensor([118])).tolist() == [0]
+    for number in (300, -1, 0):
+        with pytest.raises(ValueError, match=f"among Og, got {number} for atom 1"):
+            elements(torch.tensor([118, number]))
 
 
 def test_elements_have_places_and_others_are_named():

@@ -58,6 +58,8 @@ def test_plain_xyz_needs_no_header(write):
         ("3\nLattice", "three\nLattice", 1, "whole number, got 'three'"),
         ("3\nLattice", "0\nLattice", 1, "expected 1 to"),
         ("3\nLattice", "999999999999\nLattice", 1, "999999999999"),
+        ("3\nLattice", "60\nLattice", 1, "the file ends in this frame: expected 60 atoms in"),
+        (":forces:R:3 config", ":pos:R:3 config", 2, "expected every column once in Properties, got 'pos' twice"),
         ("2\nProperties", "9\nProperties", 6, "the file ends in this frame: expected 9 atoms, got 2"),
         ("0.0  0.8 -0.5   0.0  0.25 0.0", "0.0  0.8 -0.5", 4, "expected 7 columns, got 4"),
         ("0.0  0.8", "0.0  x.8", 4, "expected a number, got 'x.8'"),

@@ -263,6 +263,10 @@ def test_magnetisations_of_ordered_spins():
         (lambda: DoubleExchange(4, 4, coupling=math.nan), "coupling: expected a finite number, got nan"),
         (lambda: DoubleExchange(4, 4).log_weight(torch.zeros(15, 3)), r"spins: expected shape \(..., 16, 3\), got"),
         (lambda: DoubleExchange(4, 4).log_weight(torch.full((16, 3), math.nan)), "spins: expected finite numbers"),
+        (
+            lambda: DoubleExchange(4, 4).log_weight(torch.full((16, 3), 2.0)),
+            "expected unit vectors, got lengths 3.46",
+        ),
         (lambda: sublattices(LatticeSpace(4, 5)), "columns: expected an even number for two sublattices, got 5"),
         (lambda: EffectiveModel(LatticeSpace(4, 4), -1), "layers: expected at least 0, got -1"),
         (lambda: EffectiveModel(LatticeSpace(4, 4), 1, 0), "heads: expected at least 1, got 0"),

@@ -48,6 +48,12 @@ def test_a_tiny_study(script, tmp_path, capsys):
     again = script.study(plan, arguments)
     assert [row["mse"] for row in again["arms"]] == [row["mse"] for row in values["arms"]]
     assert again["chains"] == values["chains"]
+    for name, content in (("seed_0_exact.json", b"{}"), ("seed_0_sample.pt", b"foo"), ("plan.json", b"foo")):
+        held = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: (expected|not valid)"):
+            script.study(plan, arguments)
+        (tmp_path / name).write_bytes(held)
     with pytest.raises(ValueError, match="out: expected an empty folder or one of the same plan, got"):
         script.study(script.Plan(size=4), arguments)
 

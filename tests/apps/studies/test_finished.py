@@ -66,6 +66,14 @@ def test_other_files_are_refused(tmp_path):
     file.write_text("hello\n")
     with pytest.raises(ValueError, match="line 1: expected JSON"):
         Finished(file)
+    for row, message in (
+        ({"key": [[1]], "value": {}, "cpu_seconds": 1.0}, "expected a key of texts and numbers"),
+        ({"key": ["a"], "value": {}, "cpu_seconds": "x"}, "expected a table of values and CPU seconds"),
+        ({"key": ["a"], "value": 1, "cpu_seconds": 1.0}, "expected a table of values and CPU seconds"),
+    ):
+        file.write_text(json.dumps({**row, "settings": {}}) + "\n")
+        with pytest.raises(ValueError, match=f"line 1: {message}"):
+            Finished(file)
     file.write_text('{"key": ["a"], "value": {}}\n')
     with pytest.raises(ValueError, match="line 1: expected cpu_seconds, key, settings, value, got key, value"):
         Finished(file)
