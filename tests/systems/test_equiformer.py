@@ -264,6 +264,7 @@ def test_what_no_energy_exists_of_is_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"blocks": True}, "blocks: expected a whole number, got True"),
         ({"channels": ()}, "channels: expected 1 to 4 positive numbers"),
         ({"channels": (4, 2, 2, 2, 2)}, "channels: expected 1 to 4 positive numbers"),
         ({"channels": (4, 0, 2)}, "channels: expected 1 to 4 positive numbers"),

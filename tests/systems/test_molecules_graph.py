@@ -57,3 +57,6 @@ def test_elements_have_places_and_others_are_named():
 def test_sums_are_per_molecule():
     values = torch.arange(5.0)
     assert sum_of_systems(values, torch.tensor([0, 0, 2, 2, 2]), 3).tolist() == [1, 0, 9]
+    for system, count in (([0, 0, 1, 1, 1], 3), ([0, 0, 0, 0, 0], 0), ([-1, 0, 0, 0, 0], 1)):
+        with pytest.raises(ValueError, match="count: expected [12] molecules"):
+            sum_of_systems(values, torch.tensor(system), count)

@@ -65,3 +65,9 @@ def test_bonds_and_distances(case):
     for k, (low, high) in enumerate(zip(EDGES, EDGES[1:], strict=False)):
         own = [row for row in rows if low <= row[2] < high]
         assert own and found.mean[k, 0].item() == pytest.approx(mean(own)) and found.count[k].item() == len(own)
+
+
+@pytest.mark.parametrize("elements", [[500], [1, 1], [0]])
+def test_elements_that_are_none_are_refused(case, elements):
+    with pytest.raises(ValueError, match="elements: expected different atomic numbers"):
+        case[0].by_elements(elements)

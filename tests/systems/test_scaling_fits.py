@@ -154,3 +154,9 @@ def test_intervals_overlap_or_do_not():
 def test_draws_need_two_seeds():
     with pytest.raises(ValueError, match="at least 2 seeds"):
         resampled(np.ones((1, 4)), 0, 10, seed=0)
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"level": 95.0}, {"level": 0.0}])
+def test_intervals_of_no_draws_and_of_no_level_are_refused(wrong):
+    with pytest.raises(ValueError, match="repeats, level: expected at least 1, and a share between 0 and 1"):
+        fit_power_law(X, np.ones((3, 8)), **wrong)

@@ -58,6 +58,9 @@ class EquiformerConfig:
     elements: tuple[int, ...] = (1, 6, 7, 8)
 
     def __post_init__(self):
+        for name in ("blocks", "heads", "basis", "radial"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
         if not 1 <= len(self.channels) <= 4 or min(self.channels) < 1:
             raise ValueError(f"channels: expected 1 to 4 positive numbers, of degrees 0 to 3, got {self.channels}")
         for name in ("blocks", "heads", "basis", "radial", "degree", "cutoff"):

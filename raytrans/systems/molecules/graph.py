@@ -61,5 +61,8 @@ def neighbors(positions: Float[Tensor, "a 3"], system: Int[Tensor, " a"], cutoff
 
 
 def sum_of_systems(values: Float[Tensor, " a"], system: Int[Tensor, " a"], count: int) -> Float[Tensor, " b"]:
-    """Per-atom values summed over every molecule."""
+    """Per-atom values summed over every molecule. Raises ValueError where `count` is not that of the molecules."""
+    found = int(system.max()) + 1 if len(system) else 0
+    if count != found or (len(system) and int(system.min()) < 0):
+        raise ValueError(f"count: expected {found} molecules, from 0 on, as system has them, got {count}")
     return values.new_zeros(count).index_add(0, system, values)

@@ -30,7 +30,12 @@ class PairAttention:
     bond: Tensor
 
     def by_elements(self, elements: Sequence[int]) -> AttentionStatistics:
-        """(target, source, 1); pairs with other elements are left out."""
+        """(target, source, 1); pairs with other elements are left out.
+
+        Raises ValueError for numbers that no element has, and for one that is named twice.
+        """
+        if len(set(elements)) != len(elements) or not all(0 < n < len(SYMBOLS) for n in elements):
+            raise ValueError(f"elements: expected different atomic numbers, got {list(elements)}")
         place = torch.full((len(SYMBOLS),), -1)
         place[list(elements)] = torch.arange(len(elements))
         return self._by([place[self.target], place[self.source]], [len(elements)] * 2)

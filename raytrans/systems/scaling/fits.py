@@ -53,6 +53,8 @@ def fit_power_law(
     `misfit` says. Raises ValueError for values that are not finite and positive, for fewer points than unknowns and
     one more, and for points at one x.
     """
+    if repeats < 1 or not 0 < level < 1:
+        raise ValueError(f"repeats, level: expected at least 1, and a share between 0 and 1, got {repeats}, {level}")
     x, losses = _checked(x, losses, 4 if floor else 3)
     logs, drawn = np.log(losses), None
     if len(logs) > 1:
