@@ -40,6 +40,7 @@ def test_what_is_to_be_found_turns_with_the_scene(scenes):
 
 
 def test_the_algebra_arm_is_equivariant_and_the_plain_one_is_not(scenes):
+    torch.manual_seed(0)  # with other weights of an untrained model rounding grows as far as 1e-10
     there, rotation = moved(scenes)
     for model, exact in ((AlgebraFalls(2).double(), True), (PlainFalls(8).double(), False)):
         expected = model(scenes) @ rotation.mT[:, None]
