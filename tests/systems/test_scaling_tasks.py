@@ -40,12 +40,11 @@ def test_what_is_to_be_found_turns_with_the_scene(scenes):
 
 
 def test_the_algebra_arm_is_equivariant_and_the_plain_one_is_not(scenes):
-    torch.manual_seed(0)  # with other weights of an untrained model rounding grows as far as 1e-10
     there, rotation = moved(scenes)
     for model, exact in ((AlgebraFalls(2).double(), True), (PlainFalls(8).double(), False)):
         expected = model(scenes) @ rotation.mT[:, None]
         error = (model(there) - expected).abs().max() / expected.abs().max()
-        assert (error < 1e-10) if exact else (error > 0.1)
+        assert (error < 1e-9) if exact else (error > 0.1)
 
 
 def test_free_bodies_hold_no_surprise():
