@@ -179,15 +179,6 @@ def summary(study: Study, rows: Sequence[Row], minutes: float, trivial: float | 
     }
 
 
-def rounded(value: object) -> object:
-    """The same with five digits of every number."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(part) for part in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
 def power(value: float) -> str:
     """A number as a power of ten."""
     return f"10^{math.log10(value):.1f}"
@@ -305,7 +296,7 @@ def main(arguments: Namespace) -> int:
         found[name] = summary(study, rows, arguments.minutes, task.trivial)
         told(name, found[name])
     seconds = sum(task["cpu_seconds"] for task in found.values())
-    script.finish(arguments, {"cpu_seconds": seconds, **rounded(found)}, picture(found), NAME)
+    script.finish(arguments, {"cpu_seconds": seconds, **script.rounded(found)}, picture(found), NAME)
     return 0
 
 

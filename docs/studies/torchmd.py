@@ -304,17 +304,8 @@ def main(arguments: Namespace) -> int:
     cli.say(f"\n{attention_tables(atoms, rows[0]['kinds'], rays)}\n")
     values = {"cpu_seconds": done.cpu_seconds, "errors": spreads, "kinds": rows[0]["kinds"], "atoms": atoms}
     values |= {"rays": rays, "scene": SCENE.name}
-    script.finish(arguments, rounded(values), picture(spreads, atoms, rays), NAME)
+    script.finish(arguments, script.rounded(values), picture(spreads, atoms, rays), NAME)
     return 0
-
-
-def rounded(value: object) -> object:
-    """The same tree with floats of five digits."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(one) for one in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def parser():

@@ -65,6 +65,15 @@ def evenly(values: Sequence, count: int) -> list:
     return [values[place] for place in places]
 
 
+def rounded(value: object) -> object:
+    """The same tree of tables and lists with floats of five digits."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def shown(value: Mapping[str, float | int | None], digits: int = 3) -> str:
     """`spread` as text: mean +- standard deviation, or the mean alone."""
     mean, deviation = value["mean"], value["deviation"]

@@ -45,3 +45,7 @@ def test_numbers_at_a_path_are_spread_over_the_seeds():
     assert script.over_seeds(rows, "errors", "force") == script.spread([1.0, 2.0, 6.0])
     with pytest.raises(KeyError):
         script.over_seeds(rows, "errors", "energy")
+
+
+def test_floats_of_a_tree_keep_five_digits():
+    assert script.rounded({"a": (1.23456789, 7), "b": {"c": "text"}}) == {"a": [1.2346, 7], "b": {"c": "text"}}
