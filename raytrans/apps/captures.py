@@ -72,4 +72,5 @@ class Capture:
     def views(self, indices: Sequence[int]) -> Views:
         """Source views at the working size."""
         parts = [self.load(i) for i in indices]
-        return Views([part.image(0) for part in parts], Cameras.stack([part.cameras[0] for part in parts]))
+        cameras = Cameras.stack([part.cameras[0] for part in parts])
+        return Views([part.image(0) for part in parts], cameras, [part.priors[0] for part in parts])

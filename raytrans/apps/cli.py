@@ -20,12 +20,14 @@ import raytrans
 from raytrans.apps import outputs
 from raytrans.apps.commands import INTERRUPTED, MISTAKE, complain
 from raytrans.apps.progress import Beside, aside
+from raytrans.data.scene import Scene
 from raytrans.export.files import write_json
 from raytrans.processes import SILENCE, Elsewhere, Processes, joined, launched, quiet, said_once
 from raytrans.rendering.renderer import Renderer
 from raytrans.reports.page import Page
 from raytrans.training import hub
 from raytrans.training.checkpoint import RELEASED, load
+from raytrans.training.priors import load_priors
 
 SCENE = "folder of a scene, or the path of its camera file"
 
@@ -233,11 +235,15 @@ def add_source_arguments(parser: ArgumentParser, max_size: int) -> None:
     parser.add_argument("--max-size", type=positive_int, default=max_size, metavar="P", help=text)
 
 
-def load_model(arguments: Namespace, own: str | None = None) -> Renderer:
+def load_model(arguments: Namespace, scenes: Iterable[Scene] = (), own: str | None = None) -> Renderer:
     """The model that `--checkpoint` and `--device` name; ValueError where a GPU is asked for and there is none.
 
-    own: the device of this one of several processes.
+    Scenes get the depth priors that the checkpoint holds of them. own: the device of this one of several processes.
     """
+    for scene in scenes:
+        scene.priors = load_priors(arguments.checkpoint, scene)
+        if scene.priors:
+            say(f"{scene.path}: depth priors of {len(scene.priors)} views come with the checkpoint")
     device = own or arguments.device
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: expected a CUDA device for 'cuda', found none; use --device cpu")

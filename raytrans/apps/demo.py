@@ -50,7 +50,7 @@ def main(arguments: Namespace) -> int:
     scene = open_scene(arguments.scene)
     outputs.check_folder(arguments.out / ORBIT, outputs.scene_files(scene, arguments.scene), FRAMES)
     outputs.check_own(arguments.out / PAGE)
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, [scene])
     cli.say(f"{arguments.scene}: {VIEWS} held-out views, an orbit of {FRAMES} frames, then the contracts")
     page = Page(f"raytrans: {arguments.scene.name}")
     page.paragraph(

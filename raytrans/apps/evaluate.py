@@ -100,7 +100,7 @@ def evaluate_share(arguments: Namespace, processes: Processes) -> int:
     files = [file for name, scene in captures.items() if scene for file in outputs.scene_files(scene, Path(name))]
     if processes.first:
         outputs.check_file("--contact-sheet", arguments.contact_sheet, files)
-    model = cli.load_model(arguments, processes.device)
+    model = cli.load_model(arguments, filter(None, captures.values()), processes.device)
     results, shown = [], {}
     for name, scene in captures.items():
         capture = None if scene is None else Capture(scene, arguments.sources, arguments.max_size, arguments.spread)

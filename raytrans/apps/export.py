@@ -73,7 +73,7 @@ def export_share(arguments: Namespace, processes: Processes) -> int:
     if processes.first:
         check_outputs(arguments, capture, kinds, len(chosen))
     arguments.agree = arguments.agree or Agreement.views
-    model = cli.load_model(arguments, processes.device)
+    model = cli.load_model(arguments, [capture.scene], processes.device)
     what = f"depth of {len(chosen)} view{'s'[: len(chosen) > 1]}"
     cli.say(f"{capture.scene.path}: {what}, each from up to {arguments.sources} others")
     folders = [path for path, kind in kinds.items() if kind == "depths"]

@@ -9,7 +9,9 @@ from raytrans.apps import cli, outputs
 from raytrans.apps.captures import Capture
 from raytrans.apps.progress import Progress
 from raytrans.apps.reporting import write_training_page
+from raytrans.data.priors import DepthPrior
 from raytrans.data.readers import open_scene
+from raytrans.data.scene import Scene
 from raytrans.export.files import append_json_line, write_text
 from raytrans.rendering.renderer import Renderer
 from raytrans.training.checkpoint import RELEASED, load, save_model
@@ -18,6 +20,7 @@ from raytrans.training.config import FinetuneConfig, finetune_config
 from raytrans.training.finetuning import INTERRUPTED, LEAST, Material, Outcome, finetune
 from raytrans.training.hub import WEIGHTS
 from raytrans.training.loop import LOG
+from raytrans.training.priors import load_priors, prior_tensors
 from raytrans.training.samples import SceneData, has_length
 
 MINUTES = 5.0
@@ -35,8 +38,9 @@ def main(arguments: Namespace, device: str) -> int:
         if (out / name).exists():
             raise ValueError(f"--out: {out} holds a run already; choose another folder (--init {out} starts from it)")
     model = load(arguments.init, device)
-    data = scene_data(arguments.finetune, out, config)
-    material = Material(data, config)
+    scene, usable = training_views(arguments.finetune, out)
+    scene.priors = load_priors(arguments.init, scene)
+    material = Material(scene_data(scene, usable, config), config, [scene.priors.get(i) for i in usable])
     log.info(_opening(material, arguments.init or RELEASED, minutes, device))
     begin = time.monotonic()
 
@@ -45,8 +49,10 @@ def main(arguments: Namespace, device: str) -> int:
         append_json_line(out / LOG, {"step": step, "seconds": seconds, **values})
         log.info("step %d, %.0f s: %s", step, seconds, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
-    def keep(tuned: Renderer, step: int, psnr: float) -> None:
-        save_model(out / WEIGHTS, tuned, {"step": step, "seed": config.seed, "check_psnr": psnr})
+    def keep(tuned: Renderer, priors: list[DepthPrior], step: int, psnr: float) -> None:
+        tensors, named = prior_tensors(dict(zip(usable, priors, strict=True)), scene)
+        facts = {"step": step, "seed": config.seed, "check_psnr": psnr}
+        save_model(out / WEIGHTS, tuned, {**facts, **named}, tensors)
 
     def tell(share: float, rays: int) -> None:
         bar(min(100, int(100 * share)) - bar.done, rays)
@@ -65,8 +71,8 @@ def main(arguments: Namespace, device: str) -> int:
     return cli.INTERRUPTED if outcome.end == INTERRUPTED else 0
 
 
-def scene_data(folder: Path, out: Path, config: FinetuneConfig) -> SceneData:
-    """All views of a scene that are not held out, with their depth where every one has it, at `config.max_size`.
+def training_views(folder: Path, out: Path) -> tuple[Scene, list[int]]:
+    """A scene and those of its views that are not held out.
 
     Raises ValueError for fewer than `LEAST` of them, cameras that share one place, and a folder to write to that is the
     scene's own.
@@ -78,6 +84,11 @@ def scene_data(folder: Path, out: Path, config: FinetuneConfig) -> SceneData:
         raise ValueError(f"--finetune: {folder}: expected at least {LEAST} views not held out, got {len(usable)}")
     if not has_length(scene.cameras[usable]):
         raise ValueError(f"--finetune: {folder}: expected cameras at different places, got all {len(usable)} at one")
+    return scene, usable
+
+
+def scene_data(scene: Scene, usable: list[int], config: FinetuneConfig) -> SceneData:
+    """Some views of a scene at `config.max_size`, with their depth where every one has it."""
     capture = Capture(scene, config.sources, config.max_size)
     views, depth = capture.views(usable), [capture.depth(i) for i in usable]
     return SceneData(list(views.images), views.cameras, None if any(d is None for d in depth) else depth)

@@ -121,7 +121,7 @@ def render_share(arguments: Namespace, processes: Processes) -> int:
     asked = None if arguments.no_report else arguments.pixel or [0]
     check_pixel(arguments.pixel, arguments.no_report, targets)
     plan = planned(capture, targets)
-    model = cli.load_model(arguments, processes.device)
+    model = cli.load_model(arguments, [capture.scene], processes.device)
     cli.say(opening(capture, plan, next(model.parameters()).device.type == "cpu"))
     cli.warn(advice.on_orbit(capture.scene.cameras) if arguments.views == "orbit" else [])
     cli.warn(advice.on_sources(capture, [sources for _, sources in plan]))

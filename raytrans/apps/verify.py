@@ -50,7 +50,7 @@ def parser() -> ArgumentParser:
 def main(arguments: Namespace) -> int:
     """Verify as the command line says; the exit status."""
     scene = None if arguments.scene is None else open_scene(arguments.scene)
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, [] if scene is None else [scene])
     if scene is None:
         views, camera = generated_views(arguments.sources, arguments.max_size)
     else:

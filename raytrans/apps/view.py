@@ -44,7 +44,7 @@ def port_number(text: str) -> int:
 def main(arguments: Namespace) -> int:
     """Serve the scene until Ctrl-C."""
     capture = Capture(open_scene(arguments.scene), arguments.sources, arguments.max_size)
-    model = cli.load_model(arguments)
+    model = cli.load_model(arguments, [capture.scene])
     viewer = Viewer(sources_of(model, capture), arguments.sources, arguments.max_size, arguments.host, arguments.port)
     try:
         usable = viewer.maker.sources.usable

@@ -18,6 +18,7 @@ from raytrans.data.images import (
     resize_nearest,
 )
 from raytrans.data.points import SparsePoints
+from raytrans.data.priors import DepthPrior
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
@@ -50,8 +51,8 @@ class Scene:
     """Cameras (N,) and the files they belong to; images are decoded when asked for.
 
     `splits` maps "train", "val", "test" to indices where the files name them. `points` reads the sparse points of the
-    reconstruction when they are first asked for. `format` names the reader, None without one. Raises ValueError for an
-    empty scene.
+    reconstruction when they are first asked for. `format` names the reader, None without one. `priors` maps views to
+    what is known of their depth, which `views` hands on. Raises ValueError for an empty scene.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Scene:
         self.splits = {name: sorted(set(indices)) for name, indices in (splits or {}).items() if len(indices) > 0}
         self.path = path
         self.format: str | None = None
+        self.priors: dict[int, DepthPrior] = {}
         self._read_points, self._points = points, None
 
     def __len__(self) -> int:
@@ -173,7 +175,7 @@ class Scene:
             height, width = bounded_size(*self._size(index), max_size)
             images.append(resize_area(self.image(index), height, width))
             cameras.append(camera.resized(height, width))
-        return Views(images, Cameras.stack(cameras))
+        return Views(images, Cameras.stack(cameras), [self.priors.get(i) for i in indices])
 
     def nearest(self, camera: Cameras, count: int, exclude: Iterable[int] = ()) -> list[int]:
         """Indices of good source views for a camera, best first, from cameras alone; see `raytrans.data.nearest`."""

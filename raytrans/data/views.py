@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from raytrans.data.images import bounded_size, resize_area
+from raytrans.data.priors import DepthPrior
 from raytrans.geometry.cameras import Cameras
 
 RANGE_SLACK = 1e-3  # resampling may leave [0, 1] by a rounding; anything more is a caller's mistake
@@ -17,11 +18,17 @@ class Views:
 
     images: (N, H, W, 3) array or tensor, or a list of (H, W, 3) where sizes differ; floats in [0, 1] (any float type)
     or uint8, which is divided by 255. cameras: a batch (N,) in pixels of these images.
+    priors: what is known of the depth of each view, if anything (`DepthPrior` or None for each).
     `.images` is one float32 tensor (N, H, W, 3) when all sizes agree, else a list of (H, W, 3) tensors.
     Raises ValueError where counts, sizes or ranges disagree or a value is not finite.
     """
 
-    def __init__(self, images: Tensor | np.ndarray | Sequence, cameras: Cameras):
+    def __init__(
+        self,
+        images: Tensor | np.ndarray | Sequence,
+        cameras: Cameras,
+        priors: Sequence[DepthPrior | None] | None = None,
+    ):
         if not isinstance(cameras, Cameras):
             raise ValueError(f"cameras: expected Cameras, got {type(cameras).__name__}")
         if cameras.intrinsics.ndim == 2:
@@ -40,6 +47,7 @@ class Views:
         same = all(image.shape == images[0].shape for image in images)
         self.images: Tensor | list[Tensor] = torch.stack(images) if same else images
         self.cameras = cameras
+        self.priors = _as_priors(priors, len(images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,7 +66,7 @@ class Views:
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Views":
         """The views at an index, a slice or a list of indices; one index gives a batch of one."""
         positions = torch.arange(len(self))[index].reshape(-1).tolist()
-        return Views([self.images[i] for i in positions], self.cameras[positions])
+        return Views([self.images[i] for i in positions], self.cameras[positions], [self.priors[i] for i in positions])
 
     def resized(self, max_size: int | None) -> "Views":
         """Views whose long side is at most `max_size`, area-averaged, intrinsics scaled exactly; never enlarged."""
@@ -67,15 +75,17 @@ class Views:
             height, width = bounded_size(camera.height, camera.width, max_size)
             images.append(resize_area(image, height, width))
             cameras.append(camera.resized(height, width))
-        return Views(images, Cameras.stack(cameras))
+        return Views(images, Cameras.stack(cameras), self.priors)
 
     def moved(self, rotation: Tensor, translation: Tensor, scale: float = 1.0) -> "Views":
         """The same images in a world moved by x -> scale * rotation @ x + translation."""
-        return Views(self.images, self.cameras.moved(rotation, translation, scale))
+        priors = [prior and prior.scaled(scale) for prior in self.priors]
+        return Views(self.images, self.cameras.moved(rotation, translation, scale), priors)
 
     def to(self, device: torch.device | str) -> "Views":
-        """The same views with their images on a device (cameras stay where they are)."""
-        return Views([image.to(device) for image in self.images], self.cameras)
+        """The same views with their images and priors on a device (cameras stay where they are)."""
+        priors = [prior and prior.to(device) for prior in self.priors]
+        return Views([image.to(device) for image in self.images], self.cameras, priors)
 
 
 def _listed(images: Tensor | np.ndarray | Sequence) -> list:
@@ -84,6 +94,16 @@ def _listed(images: Tensor | np.ndarray | Sequence) -> list:
     if not isinstance(images, (Tensor, np.ndarray, list, tuple)):
         raise ValueError(f"images: expected a tensor, an array or a list of them, got {type(images).__name__}")
     return list(images)
+
+
+def _as_priors(priors: Sequence[DepthPrior | None] | None, count: int) -> list[DepthPrior | None]:
+    priors = [None] * count if priors is None else list(priors)
+    if len(priors) != count:
+        raise ValueError(f"priors: expected one or None for each of the {count} views, got {len(priors)}")
+    for i, prior in enumerate(priors):
+        if prior is not None and not isinstance(prior, DepthPrior):
+            raise ValueError(f"priors[{i}]: expected a DepthPrior or None, got {type(prior).__name__}")
+    return priors
 
 
 def _as_image(image: Tensor | np.ndarray, name: str) -> Tensor:

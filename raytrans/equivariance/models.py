@@ -336,7 +336,8 @@ def _useless(trial: Trial) -> str:
     if not (color.amax(0) - color.amin(0)).max() > VARIATION * color.abs().max():
         return "the rendering is constant: the same at all pixels"
     noise = [torch.rand(image.shape, generator=trial.generator) for image in trial.views.images]
-    plain, other = (trial.render(v, trial.small) for v in (trial.views, Views(noise, trial.views.cameras)))
+    noisy = Views(noise, trial.views.cameras, trial.views.priors)
+    plain, other = (trial.render(views, trial.small) for views in (trial.views, noisy))
     # at the median pixel: where nobody sees stands the mean colour of the sources, and it follows them in any model
     effect = (other.color - plain.color).abs().amax(-1).median()
     if not effect > VARIATION * plain.color.abs().max():

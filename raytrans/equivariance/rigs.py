@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raytrans.data.priors import DepthPrior
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.distortion import Distortion
@@ -21,18 +22,19 @@ def scene_size(views: Views, camera: Cameras) -> float:
     return float(size) if size > 0 else 1.0
 
 
-def with_view(views: Views, index: int, image: Tensor, camera: Cameras) -> Views:
+def with_view(views: Views, index: int, image: Tensor, camera: Cameras, prior: DepthPrior | None = None) -> Views:
     """The views with one of them replaced."""
-    images, cameras = list(views.images), list(views.cameras)
-    images[index], cameras[index] = image, camera
-    return Views(images, Cameras.stack(cameras))
+    images, cameras, priors = list(views.images), list(views.cameras), list(views.priors)
+    images[index], cameras[index], priors[index] = image, camera, prior
+    return Views(images, Cameras.stack(cameras), priors)
 
 
 def quarter_turned(views: Views, turns: dict[int, int]) -> Views:
     """The views {index: k} rolled by k quarter turns together with their images."""
     for index, k in turns.items():
         image = torch.rot90(views.image(index), k, (0, 1)).contiguous()
-        views = with_view(views, index, image, views.cameras[index].quarter_turned(k))
+        prior = views.priors[index] and views.priors[index].quarter_turned(k)
+        views = with_view(views, index, image, views.cameras[index].quarter_turned(k), prior)
     return views
 
 
@@ -50,7 +52,7 @@ def awkward(views: Views) -> Views:
         images.append(image[top : top + height, left : left + width])
         lens = cut.distortion or Distortion("opencv", torch.tensor(LENS, dtype=torch.float64))
         cameras.append(Cameras(intrinsics, cut.world_from_camera, (height, width), lens, cut.near, cut.far))
-    return Views(images, Cameras.stack(cameras))
+    return Views(images, Cameras.stack(cameras), views.priors)
 
 
 def _odd(side: int) -> int:
@@ -78,7 +80,10 @@ def _cosine_to_border(camera: Cameras) -> Tensor:
 
 
 def rolled(views: Views, angles: list[float]) -> Views:
-    """Every view rolled by its angle, its image resampled; grey outside the circle that stays inside the image."""
+    """Every view rolled by its angle, its image resampled; grey outside the circle that stays inside the image.
+
+    Priors are left out.
+    """
     images, cameras = [], []
     for (image, camera), angle in zip(views, angles, strict=True):
         turned = camera.rolled(angle)
@@ -115,6 +120,7 @@ def mirrored_camera(camera: Cameras) -> Cameras:
 
 
 def mirrored(views: Views) -> Views:
-    """The whole rig reflected, its images flipped."""
+    """The whole rig reflected, its images and priors flipped."""
     cameras = Cameras.stack([mirrored_camera(camera) for camera in views.cameras])
-    return Views([image.flip(1) for image in views.images], cameras)
+    priors = [prior and DepthPrior(prior.logits.flip(2), prior.near.flip(1)) for prior in views.priors]
+    return Views([image.flip(1) for image in views.images], cameras, priors)

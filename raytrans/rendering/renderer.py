@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from raytrans.data.priors import DepthPrior
 from raytrans.data.views import Views
 from raytrans.fields.types import FieldType
 from raytrans.geometry.pairs import RayPairs
@@ -18,7 +19,15 @@ from raytrans.rendering.exposure import balanced
 from raytrans.rendering.head import Head, log_intervals
 from raytrans.rendering.proposal import Agreement, Proposal
 from raytrans.rendering.sampling import EXTREME, inverse_edges, near_inverse, resample, uniform_samples
-from raytrans.rendering.sources import DepthSweep, EncodedViews, encode, own_units, read_volume, relative_rays
+from raytrans.rendering.sources import (
+    DepthSweep,
+    EncodedViews,
+    encode,
+    own_units,
+    read_volume,
+    relative_rays,
+    source_unit,
+)
 from raytrans.shapes import Float
 
 GEOMETRY = 5
@@ -110,16 +119,25 @@ class Renderer(nn.Module):
 
         The unit is None where all sources share one place (see `source_unit`): nothing but near bounds, if there are
         any, has a length there, and every target ray brings a unit of its own. In training a generator draws the views
-        that each is compared with (see `DepthSweep`).
+        that each is compared with (see `DepthSweep`). A view with a prior keeps the distribution that it brings.
         """
+        placed = self.sweep(self._recentred(encoded, unit), generator=generator)
+        return balanced(placed) if self.config.exposure else placed
+
+    def _recentred(self, encoded: EncodedViews, unit: Tensor | None) -> EncodedViews:
         own = unit
         if unit is None:
             near = encoded.cameras.near
             own = torch.ones((), dtype=torch.float64) if near is None else near.double().mean()
         center = encoded.cameras.centers.mean(0)
         relative = RelativeCameras.of(encoded.cameras, center, own.detach(), self.dtype, self.device)
-        placed = self.sweep(replace(encoded, relative=relative, one_place=unit is None), generator=generator)
-        return balanced(placed) if self.config.exposure else placed
+        return replace(encoded, relative=relative, one_place=unit is None)
+
+    def depth_prior(self, encoded: EncodedViews) -> DepthPrior:
+        """What the depth sweep finds along the rays of the first view, compared with all the others."""
+        views = self._recentred(encoded, source_unit(encoded.cameras))
+        logits, near = self.sweep.logits(views, 0, list(range(1, len(views))))
+        return DepthPrior(logits, near / views.relative.unit.to(near))
 
     def forward(
         self, views: EncodedViews, rays: TargetRays, background: Tensor, jitter: Tensor | None = None

@@ -4,6 +4,7 @@
 distribution of depth along its rays (a plane sweep against the other sources, regularised by a small CNN).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from raytrans.data.priors import DepthPrior
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.geometry.rays import Rays
@@ -33,6 +35,7 @@ class EncodedViews:
 
     colors[i] (3, H, W); fine[i], match[i], context[i]: feature maps; volume[i] of (2, D, h, w): probability of the
     surface at each plane and share of light that reaches it; near[i] (1, h, w): inverse distance of the first plane.
+    priors[i]: what is known of the depth of a view, which then is not swept.
     one_place: all cameras share one centre, so that the unit of `relative` means nothing to a target elsewhere.
     """
 
@@ -41,6 +44,7 @@ class EncodedViews:
     fine: list[Tensor]
     match: list[Tensor]
     context: list[Tensor]
+    priors: list[DepthPrior | None]
     relative: RelativeCameras | None = None
     volume: list[PlaneVolume] | None = None
     logits: list[Tensor] | None = None
@@ -85,7 +89,17 @@ def encode(
     if color_stride > 1:
         colors = [_averaged(color, color_stride) for color in colors]
     cameras = views.cameras.detach()
-    return EncodedViews(cameras, colors, [m.fine for m in maps], [m.match for m in maps], [m.context for m in maps])
+    fine, match, context = ([getattr(m, name) for m in maps] for name in ("fine", "match", "context"))
+    return EncodedViews(cameras, colors, fine, match, context, list(views.priors))
+
+
+def joined(parts: Sequence[EncodedViews]) -> EncodedViews:
+    """Views that were encoded one by one, not placed yet, as one set."""
+    lists = {
+        name: [value for part in parts for value in getattr(part, name)]
+        for name in ("colors", "fine", "match", "context", "priors")
+    }
+    return EncodedViews(Cameras.stack([camera for part in parts for camera in part.cameras]), **lists)
 
 
 def _averaged(image: Float[Tensor, "c h w"], stride: int) -> Tensor:
@@ -106,22 +120,31 @@ class DepthSweep(nn.Module):
     def forward(
         self, views: EncodedViews, planes: int | None = None, generator: torch.Generator | None = None
     ) -> EncodedViews:
-        """Add volumes to placed views; logits, which only training reads, where gradients are recorded.
+        """Add volumes to placed views, of their priors where they have one; logits, which only training reads, where
+        gradients are recorded.
 
         With a generator, every view is compared with `DRAWN` of the others at most, drawn at random.
         """
-        planes = planes or self.planes
         volumes, nears, logits = [], [], []
-        for i in range(len(views)):
-            size = views.match[i].shape[-2:]
-            others = _others(len(views), i, generator)
-            value, near = self._statistics(views, i, others, planes)
-            value = value.unflatten(0, size).permute(3, 2, 0, 1)
-            logit = self.regularize(value[None], views.context[i][None])[0]
+        for i, prior in enumerate(views.priors):
+            if prior is None:
+                logit, near = self.logits(views, i, _others(len(views), i, generator), planes)
+            else:
+                like = views.match[i]
+                logit, near = prior.logits.to(like), (prior.near * views.relative.unit.to(prior.near)).to(like)
             volumes.append(PlaneVolume(surface_volume(logit)))
-            nears.append(near.reshape(1, *size))
+            nears.append(near[None])
             logits.append(logit)
         return replace(views, volume=volumes, near=nears, logits=logits if torch.is_grad_enabled() else None)
+
+    def logits(
+        self, views: EncodedViews, i: int, others: list[int], planes: int | None = None
+    ) -> tuple[Float[Tensor, "d h w"], Float[Tensor, "h w"]]:
+        """Logits of the planes of placed view i, compared with others, and inverse distance of the first plane."""
+        size = views.match[i].shape[-2:]
+        value, near = self._statistics(views, i, others, planes or self.planes)
+        value = value.unflatten(0, size).permute(3, 2, 0, 1)
+        return self.regularize(value[None], views.context[i][None])[0], near.reshape(size)
 
     def _statistics(self, views: EncodedViews, i: int, others: list[int], planes: int) -> tuple[Tensor, Tensor]:
         """Agreement of view i with others at every pixel and plane, (h w, C, D), and near (h w,)."""

@@ -36,18 +36,19 @@ def encode(model: Renderer, views: Views | EncodedViews) -> EncodedViews:
 
 
 def arranged(views: Views, turned: bool = True) -> Views:
-    """The views in `content_order`, each turned with its camera by `content_turn`: what they show is the same.
+    """The views in `content_order`, each turned with its camera by `view_turn`: what they show is the same.
 
     Rounding then is the same to the last digit, whatever the order and the quarter turns in which the views come.
-    Skewed cameras are not turned, nor any where `turned` is False.
+    Not turned where `turned` is False.
     """
-    images, cameras = [], []
+    images, cameras, priors = [], [], []
     for i in content_order(views):
-        image, camera = views.image(i), views.cameras[i]
-        turns = 0 if not turned or camera.intrinsics[0, 1] != 0 else content_turn(image)
+        image, camera, prior = views.image(i), views.cameras[i], views.priors[i]
+        turns = view_turn(image, camera) if turned else 0
         images.append(torch.rot90(image, turns, (0, 1)))
         cameras.append(camera.quarter_turned(turns))
-    return Views(images, Cameras.stack(cameras))
+        priors.append(prior and prior.quarter_turned(turns))
+    return Views(images, Cameras.stack(cameras), priors)
 
 
 def content_order(views: Views) -> list[int]:
@@ -57,6 +58,11 @@ def content_order(views: Views) -> list[int]:
         levels = _levels(image)
         keys.append(torch.stack([levels.sum((0, 1)), (levels * levels).sum((0, 1))]).flatten().tolist())
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def view_turn(image: Float[Tensor, "h w 3"], camera: Cameras) -> int:
+    """Quarter turns by which `arranged` turns a view: `content_turn`, none for a skewed camera."""
+    return 0 if camera.intrinsics[0, 1] != 0 else content_turn(image)
 
 
 def content_turn(image: Float[Tensor, "h w 3"]) -> int:

@@ -52,10 +52,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, metadata
 
 
-def save_model(path: Path, model: Renderer, extra: dict | None = None) -> None:
-    """Write the weights of a model with its configuration."""
+def save_model(
+    path: Path, model: Renderer, extra: dict | None = None, tensors: dict[str, Tensor] | None = None
+) -> None:
+    """Write the weights of a model with its configuration, and what else the file is to hold."""
     metadata = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
-    write_tensors(path, {MODEL + k: v for k, v in model.state_dict().items()}, metadata)
+    weights = {MODEL + k: v for k, v in model.state_dict().items()}
+    write_tensors(path, {**weights, **(tensors or {})}, metadata)
 
 
 def load_model(path: Path) -> Renderer:

@@ -148,8 +148,8 @@ class TrainConfig:
 class FinetuneConfig:
     """Fine-tuning on one scene: `rays` of a view a step, from `drawn` of its `sources` nearest, of `max_size` pixels.
 
-    steps: an end besides that of time. average: decay of the moving average of the weights, which is what is checked
-    and kept. checks: how often.
+    steps: an end besides that of time. learning_rate: of the weights; prior_rate: of the logits of depth priors.
+    checks: how often.
     """
 
     seed: int = 0
@@ -159,18 +159,17 @@ class FinetuneConfig:
     drawn: int = 6
     rays: int = 768
     learning_rate: float = 1e-3
+    prior_rate: float = 0.1
     warmup: int = 20
     clip: float = 1.0
-    average: float = 0.95
     checks: int = 5
 
     def __post_init__(self):
         _at_least(self, 0, "seed", "warmup")
         _at_least(self, 1, "steps", "max_size", "sources", "drawn", "rays", "checks")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "prior_rate", "clip"):
             value = getattr(self, name)
             _require(name, value, 0 < value < math.inf, "a finite number above 0")
-        _require("average", self.average, 0 <= self.average < 1, "a number from 0 to below 1")
 
 
 def finetune_config(overrides: Sequence[str] = ()) -> FinetuneConfig:

@@ -3,7 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -12,7 +12,7 @@ from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.geometry.cameras import Cameras
 from raytrans.rendering.renderer import Renderer
-from raytrans.rendering.sources import EncodedViews, source_unit
+from raytrans.rendering.sources import EncodedViews, joined, source_unit
 from raytrans.rendering.synthesis import arranged, content_order
 
 KINDS = ("nearest", "pick", "all")
@@ -94,9 +94,9 @@ class Sources:
             self._sets.popitem(last=False)  # before the new one is made
         parts = [self._encoded(i) for i in indices]
         order = content_order(Views([views.image(0) for views, _ in parts], self.cameras[list(indices)]))
-        joined = _joined([parts[k][1] for k in order])
+        views = joined([parts[k][1] for k in order])
         with torch.no_grad():
-            found = self.model.place(joined, source_unit(joined.cameras))
+            found = self.model.place(views, source_unit(views.cameras))
         if keep:
             self._sets[indices] = found
         return found
@@ -112,13 +112,3 @@ class Sources:
             self._views[index] = views, encoded
         self._views.move_to_end(index)
         return self._views[index]
-
-
-def _joined(parts: Sequence[EncodedViews]) -> EncodedViews:
-    """Views that were encoded one by one, not placed yet, as one set."""
-    lists = {
-        field.name: [value for part in parts for value in getattr(part, field.name)]
-        for field in fields(EncodedViews)
-        if field.name in ("colors", "fine", "match", "context")
-    }
-    return EncodedViews(Cameras.stack([part.cameras[0] for part in parts]), **lists)
