@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raytrans.shapes import Float
-
 
 @dataclass(frozen=True)
 class DepthPrior:
@@ -20,8 +18,8 @@ class DepthPrior:
     that are not finite and `near` that is not above 0.
     """
 
-    logits: Float[Tensor, "planes h w"]
-    near: Float[Tensor, "h w"]
+    logits: Tensor
+    near: Tensor
 
     def __post_init__(self):
         if self.logits.ndim != 3 or self.logits.shape[0] < 2 or self.logits.numel() == 0:

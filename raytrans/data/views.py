@@ -27,7 +27,7 @@ class Views:
         self,
         images: Tensor | np.ndarray | Sequence,
         cameras: Cameras,
-        priors: Sequence[DepthPrior | None] | None = None,
+        priors: Sequence | None = None,
     ):
         if not isinstance(cameras, Cameras):
             raise ValueError(f"cameras: expected Cameras, got {type(cameras).__name__}")
@@ -96,7 +96,7 @@ def _listed(images: Tensor | np.ndarray | Sequence) -> list:
     return list(images)
 
 
-def _as_priors(priors: Sequence[DepthPrior | None] | None, count: int) -> list[DepthPrior | None]:
+def _as_priors(priors: Sequence | None, count: int) -> list[DepthPrior | None]:
     priors = [None] * count if priors is None else list(priors)
     if len(priors) != count:
         raise ValueError(f"priors: expected one or None for each of the {count} views, got {len(priors)}")

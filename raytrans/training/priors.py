@@ -53,11 +53,10 @@ def load_priors(path: str | Path | None, scene: Scene) -> dict[int, DepthPrior]:
 
 def view_name(scene: Scene, index: int) -> str:
     """The name of an image, by which its view is known: below the folder of the scene, wherever that is."""
-    image, folder = scene.frames[index].image, scene.path
-    if folder is not None and not folder.is_dir():
-        folder = folder.parent
-    inside = folder is not None and image.is_relative_to(folder)
-    return (image.relative_to(folder) if inside else Path(image.name)).as_posix()
+    image, path = scene.frames[index].image, scene.path
+    folders = [] if path is None else [path, path.parent]  # a scene may be a file
+    name = next((image.relative_to(folder) for folder in folders if image.is_relative_to(folder)), Path(image.name))
+    return name.as_posix()
 
 
 def _scale(known: Tensor, centers: Tensor) -> float | None:

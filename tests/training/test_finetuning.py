@@ -10,15 +10,17 @@ import torch
 
 import raytrans
 from raytrans.data.generate import generated_scene
+from raytrans.data.priors import DepthPrior
 from raytrans.data.selection import nearest
 from raytrans.data.views import Views
 from raytrans.equivariance import check_model
 from raytrans.rendering.renderer import Renderer
+from raytrans.rendering.sources import source_unit
 from raytrans.training.config import finetune_config
-from raytrans.training.finetuning import Material, evenly, finetune
+from raytrans.training.finetuning import Material, PreparedViews, evenly, finetune
 from raytrans.training.samples import SceneData
 
-SETTINGS = ["rays=128", "sources=3", "drawn=3", "warmup=2", "checks=3", "learning_rate=0.005", "average=0.5"]
+SETTINGS = ["rays=128", "sources=3", "drawn=3", "warmup=2", "checks=3", "learning_rate=0.005"]
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +38,16 @@ def spoiled() -> Renderer:
     return model
 
 
-def seen(model: Renderer, data: SceneData, view: int) -> float:
+def seen(model: Renderer, data: SceneData, view: int, priors: list) -> float:
     """PSNR of a view rendered from the three nearest others, by its formula."""
     chosen = sorted(nearest(data.cameras, data.cameras[view], 3, [view]))
-    views = Views([data.images[i] for i in chosen], data.cameras[chosen])
+    views = Views([data.images[i] for i in chosen], data.cameras[chosen], [priors[i] for i in chosen])
     color = raytrans.render(model, sources=views, camera=data.cameras[view]).color.numpy()
     return -10 * math.log10(np.mean((color.astype(float) - data.images[view].numpy()) ** 2))
 
 
 def keeping(kept: list) -> Callable:
-    return lambda model, step, psnr: kept.append((step, copy.deepcopy(model)))
+    return lambda model, priors, step, psnr: kept.append((step, copy.deepcopy(model), copy.deepcopy(priors)))
 
 
 @pytest.fixture(scope="module")
@@ -54,43 +56,57 @@ def tuned(data):
     before = copy.deepcopy(model)
     material = Material(data, finetune_config([*SETTINGS, "steps=15"]))
     outcome = finetune(model, material, 60, lambda step, values: lines.append((step, values)), keeping(kept))
-    assert [step for step, _ in kept][:2] == [0, 5] and kept[-1][0] == outcome.step
-    return before, kept[-1][1], outcome, lines, material
+    assert [step for step, *_ in kept][:2] == [0, 5] and kept[-1][0] == outcome.step
+    return before, kept, outcome, lines, material
 
 
 def test_views_that_are_not_trained_on_get_better(tuned, data):
-    before, better, outcome, lines, material = tuned
+    _, kept, outcome, lines, material = tuned
     [checked] = material.checked
     assert checked not in material.trained and len(material.trained) == 6
-    first, last = (seen(model, data, checked) for model in (before, better))
+    first, last = (seen(model, data, checked, priors) for _, model, priors in (kept[0], kept[-1]))
     assert outcome.start == pytest.approx(first, abs=1e-3) and outcome.best == pytest.approx(last, abs=1e-3)
     assert last > first + 1
     assert [step for step, _ in lines] == [0, 5, 10, 15] and outcome.end == "all steps are done"
     assert max(values["check/psnr"] for _, values in lines) == outcome.best
 
 
-def test_all_parts_are_trained(tuned):
-    before, better, *_ = tuned
+def test_priors_and_what_makes_colours_of_them_are_trained(tuned):
+    before, kept, *_ = tuned
     moved = {}
-    for (name, a), b in zip(before.named_parameters(), better.parameters(), strict=True):
+    for (name, a), b in zip(before.named_parameters(), kept[-1][1].parameters(), strict=True):
         moved.setdefault(name.split(".")[0], []).append(not torch.equal(a, b))
-    assert set(moved) == {"encoder", "sweep", "propose", "views", "along", "head"}
-    assert all(any(moved[part]) for part in ("encoder", "sweep", "views", "along", "head"))
+    # encoder and sweep stay as they are, and photographs alone teach the proposal nothing
+    assert {part for part, values in moved.items() if any(values)} == {"views", "along", "head"}
+    for a, b in zip(kept[0][2], kept[-1][2], strict=True):
+        assert (a.logits - b.logits).abs().max() > 0.01 and torch.equal(a.near, b.near)
 
 
-def test_a_step_draws_some_of_the_nearest_views(data):
-    material = Material(data, finetune_config([*SETTINGS, "sources=5", "drawn=2"]))
-    near, generator = set(nearest(data.cameras, data.cameras[2], 5, [2])), torch.Generator().manual_seed(0)
-    drawn = [material.sources(2, generator).cameras.centers for _ in range(60)]
-    chosen = [set(torch.cdist(centers, data.cameras.centers).argmin(1).tolist()) for centers in drawn]
-    assert all(len(c) == 2 and c <= near for c in chosen) and set().union(*chosen) == near
-    assert len(material.sources(2)) == 5
+def test_priors_start_as_what_the_sweep_finds_and_lie_as_their_images_do(data):
+    model, material = raytrans.load(), Material(data, finetune_config(SETTINGS))
+    found = PreparedViews(model, material)
+    assert set(found.turns) != {0}  # some are turned within
+    for i, prior in enumerate(found.priors()):
+        chosen = [i, *nearest(data.cameras, data.cameras[i], 3, [i])]
+        rig = Views([data.images[k] for k in chosen], data.cameras[chosen])
+        with torch.no_grad():
+            swept = model.place(model.encode(rig), source_unit(rig.cameras))
+        torch.testing.assert_close(prior.logits.softmax(0), swept.volume[0].values[0], rtol=0, atol=2e-3)
+
+
+def test_priors_of_earlier_fine_tuning_are_where_it_starts(data):
+    torch.manual_seed(0)
+    given = DepthPrior(torch.randn(7, 6, 6), torch.rand(6, 6) + 0.5)
+    material = Material(data, finetune_config(SETTINGS), [None, None, given, *[None] * 4])
+    found = PreparedViews(raytrans.load(), material).priors()
+    assert torch.equal(found[2].logits, given.logits) and torch.equal(found[2].near, given.near)
+    assert found[1].logits.shape[0] == raytrans.load().config.planes
 
 
 @pytest.mark.slow
 def test_the_contracts_hold_on_what_comes_out(tuned, data):
-    _, better, *_ = tuned
-    views = Views(data.images[1:4], data.cameras[1:4])
+    _, better, priors = tuned[1][-1]
+    views = Views(data.images[1:4], data.cameras[1:4], priors[1:4])
     report = check_model(better, views, data.cameras[0], torch.float32, 0)
     assert report.passed, str(report)
 
@@ -103,17 +119,17 @@ def test_an_absurd_learning_rate_leaves_the_start(data, rate):
     kept = []
     outcome = finetune(model, material, 60, lambda step, values: None, keeping(kept))
     assert outcome.step == 0 and outcome.best == outcome.start
-    [(step, start)] = kept
+    [(step, start, _)] = kept
     assert step == 0 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
 
 
 def test_what_is_kept_only_ever_rises_where_training_does_harm(data):
-    material = Material(data, finetune_config([*SETTINGS, "steps=6", "checks=6", "average=0", "learning_rate=0.05"]))
+    material = Material(data, finetune_config([*SETTINGS, "steps=6", "checks=6", "learning_rate=0.05"]))
     lines, kept, model = [], [], raytrans.load()
     outcome = finetune(model, material, 60, lambda step, values: lines.append(values["check/psnr"]), keeping(kept))
     assert len(lines) == 7 and min(lines[1:]) < lines[0] - 1  # it did harm, in finite numbers
     rises = [k for k, value in enumerate(lines) if value > max(lines[:k], default=-math.inf)]
-    assert [step for step, _ in kept] == rises and outcome.best == max(lines) and outcome.step == rises[-1]
+    assert [step for step, *_ in kept] == rises and outcome.best == max(lines) and outcome.step == rises[-1]
 
 
 def test_time_ends_it(data):
