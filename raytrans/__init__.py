@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytrans.api import (
         Cameras,
+        DepthPrior,
         FieldType,
         RayAttention,
         RayConvolution,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         equivariance_error,
         estimate_depth,
         load,
+        load_priors,
         open_scene,
         render,
         render_rays,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Cameras",
+    "DepthPrior",
     "FieldType",
     "RayAttention",
     "RayConvolution",
@@ -41,6 +44,7 @@ __all__ = [
     "equivariance_error",
     "estimate_depth",
     "load",
+    "load_priors",
     "open_scene",
     "render",
     "render_rays",

@@ -1,5 +1,6 @@
 """The public names of `raytrans`, from where they are defined; importing this imports torch."""
 
+from raytrans.data.priors import DepthPrior as DepthPrior
 from raytrans.data.readers import open_scene as open_scene
 from raytrans.data.views import Views as Views
 from raytrans.equivariance import equivariance_error as equivariance_error
@@ -15,3 +16,4 @@ from raytrans.rendering.synthesis import render as render
 from raytrans.rendering.synthesis import render_rays as render_rays
 from raytrans.rendering.synthesis import trace as trace
 from raytrans.training.checkpoint import load as load
+from raytrans.training.priors import load_priors as load_priors

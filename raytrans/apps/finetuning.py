@@ -49,8 +49,9 @@ def main(arguments: Namespace, device: str) -> int:
         append_json_line(out / LOG, {"step": step, "seconds": seconds, **values})
         log.info("step %d, %.0f s: %s", step, seconds, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
-    def keep(tuned: Renderer, priors: list[DepthPrior], step: int, psnr: float) -> None:
-        tensors, named = prior_tensors(dict(zip(usable, priors, strict=True)), scene)
+    def keep(tuned: Renderer, priors: list[DepthPrior | None], step: int, psnr: float) -> None:
+        known = {i: prior for i, prior in zip(usable, priors, strict=True) if prior is not None}
+        tensors, named = prior_tensors(known, scene) if known else ({}, {})
         facts = {"step": step, "seed": config.seed, "check_psnr": psnr}
         save_model(out / WEIGHTS, tuned, {**facts, **named}, tensors)
 
@@ -108,5 +109,5 @@ def verdict(outcome: Outcome, file: Path) -> str:
     ended = f"{outcome.end} after {outcome.steps} steps"
     checks = f"the check views went from {outcome.start:.2f} to {outcome.best:.2f} dB"
     if outcome.step == 0:
-        return f"{ended}; no weights were better on the check views ({outcome.start:.2f} dB): {file} holds the start"
-    return f"{ended}; {checks}: {file} holds the weights of step {outcome.step}"
+        return f"{ended}; nothing was better on the check views ({outcome.start:.2f} dB): {file} holds the start"
+    return f"{ended}; {checks}: {file} holds priors and weights of step {outcome.step}"

@@ -8,7 +8,7 @@ through it once.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,8 @@ CHECK_STEP, CHECKS, CHECK_PIXELS = 8, 6, 1500
 BETAS = 0.9, 0.99
 INTERRUPTED = "interrupted"
 LEAST = 4  # views: one to check, one to train on, two sources
-Keep = Callable[[Renderer, list[DepthPrior], int, float], None]
-"""Called with what is better than ever: the model, the priors of all views, the step, the PSNR of the checks."""
+Keep = Callable[[Renderer, list[DepthPrior | None], int, float], None]
+"""Called with what is better than ever: the model, the priors of the views, the step, the PSNR of the checks."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,21 @@ class PreparedViews:
         for i, (image, prior) in enumerate(zip(scene.images, material.priors, strict=True)):
             self.turns.append(view_turn(image, scene.cameras[i]) if turned else 0)
             self.encoded.append(model.encode(arranged(Views([image], scene.cameras[i], [prior]), turned)))
+        start = []
         for i, encoded in enumerate(self.encoded):
-            if encoded.priors[0] is None:
-                near = nearest(scene.cameras, scene.cameras[i], material.config.sources, [i])
-                prior = model.depth_prior(joined([self.encoded[k] for k in (i, *near)]))
-                self.encoded[i] = replace(encoded, priors=[prior])
-        # leaves from here on: what is learned
-        self.logits = [nn.Parameter(encoded.priors[0].logits.to(model.device)) for encoded in self.encoded]
-        self.near = [encoded.priors[0].near for encoded in self.encoded]
+            near = nearest(scene.cameras, scene.cameras[i], material.config.sources, [i])
+            rig = [self.encoded[k] for k in (i, *near)]
+            start.append(encoded.priors[0] or model.depth_prior(joined(rig)))
+        self.logits = [nn.Parameter(prior.logits.to(model.device, model.dtype)) for prior in start]
+        self.near = [prior.near for prior in start]
+
+    def given(self, indices: Sequence[int]) -> EncodedViews:
+        """Some of the views, ready to render from, as they are without fine-tuning."""
+        views = joined([self.encoded[i] for i in indices])
+        return self.model.place(views, source_unit(views.cameras))
 
     def placed(self, indices: Sequence[int]) -> EncodedViews:
-        """Some of the views, ready to render from."""
+        """Some of the views, ready to render from, with their priors as they are now."""
         views = joined([self.encoded[i] for i in indices])
         views.priors = [DepthPrior(self.logits[i], self.near[i]) for i in indices]
         return self.model.place(views, source_unit(views.cameras))
@@ -125,27 +129,34 @@ def evenly(values: list[int], count: int) -> list[int]:
 
 
 class Best:
-    """A model and its priors, which are kept whenever the checks are better than ever, the start included."""
+    """A model and its priors, which are kept whenever the checks are better than ever.
+
+    What was given, without priors, is kept first: step 0.
+    """
 
     def __init__(self, model: Renderer, material: Material, views: PreparedViews, keep: Keep):
         self.model, self.views, self.checks, self.keep = model, views, material.checks(), keep
-        self.psnr = -math.inf
-        self.start = self.check(0)
+        self.start = self._measured(views.given)
         if math.isnan(self.start):
             raise ValueError("model: expected finite colours of the views that are checked, got NaN")
+        self.psnr, self.step = self.start, 0
+        keep(model, material.priors, 0, self.start)
 
-    @torch.no_grad()
     def check(self, step: int) -> float:
         """Mean PSNR of the checks now."""
-        found = [
-            psnr(render_rays(self.model, self.views.placed(sources), rays).color.cpu(), color)
-            for sources, rays, color in self.checks
-        ]
-        value = sum(found) / len(found)
+        value = self._measured(self.views.placed)
         if value > self.psnr:
             self.psnr, self.step = value, step
             self.keep(self.model, self.views.priors(), step, value)
         return value
+
+    @torch.no_grad()
+    def _measured(self, placed: Callable[[Sequence[int]], EncodedViews]) -> float:
+        found = [
+            psnr(render_rays(self.model, placed(sources), rays).color.cpu(), color)
+            for sources, rays, color in self.checks
+        ]
+        return sum(found) / len(found)
 
 
 def finetune(

@@ -1,5 +1,6 @@
 """Depth priors of the views of a scene inside a checkpoint, as fine-tuning leaves them beside the weights."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def prior_tensors(priors: Mapping[int, DepthPrior], scene: Scene) -> tuple[dict[
     tensors = {PREFIX + "centers": scene.cameras[list(priors)].centers.clone()}
     for k, prior in enumerate(priors.values()):
         tensors |= {f"{PREFIX}{k}.logits": prior.logits, f"{PREFIX}{k}.near": prior.near}
-    return tensors, {VIEWS: [view_name(scene, i) for i in priors]}
+    names = view_names(scene)
+    return tensors, {VIEWS: [names[i] for i in priors]}
 
 
 def load_priors(path: str | Path | None, scene: Scene) -> dict[int, DepthPrior]:
@@ -43,7 +45,7 @@ def load_priors(path: str | Path | None, scene: Scene) -> dict[int, DepthPrior]:
     try:
         centers = tensors[PREFIX + "centers"]
         priors = [DepthPrior(tensors[f"{PREFIX}{k}.logits"], tensors[f"{PREFIX}{k}.near"]) for k in range(len(names))]
-        index = {view_name(scene, i): i for i in range(len(scene))}
+        index = {name: i for i, name in enumerate(view_names(scene))}
         both = [(k, index[name]) for k, name in enumerate(names) if name in index]
         scale = _scale(centers[[k for k, _ in both]], scene.cameras.centers[[i for _, i in both]])
     except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
@@ -51,12 +53,11 @@ def load_priors(path: str | Path | None, scene: Scene) -> dict[int, DepthPrior]:
     return {} if scale is None else {i: priors[k].scaled(scale) for k, i in both}
 
 
-def view_name(scene: Scene, index: int) -> str:
-    """The name of an image, by which its view is known: below the folder of the scene, wherever that is."""
-    image, path = scene.frames[index].image, scene.path
-    folders = [] if path is None else [path, path.parent]  # a scene may be a file
-    name = next((image.relative_to(folder) for folder in folders if image.is_relative_to(folder)), Path(image.name))
-    return name.as_posix()
+def view_names(scene: Scene) -> list[str]:
+    """The names of the images, by which views are known: below the folder that holds all of them, wherever that is."""
+    images = [frame.image for frame in scene.frames]
+    folder = os.path.commonpath([image.parent for image in images])
+    return [image.relative_to(folder).as_posix() for image in images]
 
 
 def _scale(known: Tensor, centers: Tensor) -> float | None:

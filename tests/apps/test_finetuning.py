@@ -48,7 +48,7 @@ def test_weights_that_rose_are_written_and_said(tmp_path, weights, caplog):
     assert numbers["best"] > numbers["start"] and not same(out / "model.safetensors", weights)
     said = caplog.messages[-1]
     assert f"from {numbers['start']:.2f} to {numbers['best']:.2f} dB" in said
-    assert f"{out / 'model.safetensors'} holds the weights of step {numbers['step']}" in said
+    assert f"{out / 'model.safetensors'} holds priors and weights of step {numbers['step']}" in said
     assert "colour and depth" in caplog.messages[0] and "what is held out is not looked at" in caplog.messages[0]
 
 
@@ -56,21 +56,21 @@ def test_weights_that_did_not_rise_are_the_start_and_it_is_said(tmp_path, weight
     caplog.set_level(logging.INFO, "raytrans")
     assert run(capture(tmp_path / "scene"), tmp_path / "out", weights, "steps=3", "learning_rate=1e30") == 0
     assert same(tmp_path / "out/model.safetensors", weights)
-    assert "no weights were better on the check views" in caplog.messages[-1]
+    assert "nothing was better on the check views" in caplog.messages[-1]
     assert "holds the start" in caplog.messages[-1]
 
 
 def test_views_that_are_held_out_change_nothing(tmp_path, weights):
     scene = capture(tmp_path / "scene")
     held = open_scene(scene).split("holdout")
-    assert run(scene, tmp_path / "a", weights, "steps=3", "learning_rate=0.01") == 0
+    assert run(scene, tmp_path / "a", weights, "steps=12", "learning_rate=0.01") == 0
     for i in held:
         write_png(scene / f"{i}.png", torch.rand(12, 12, 3))
-    assert run(scene, tmp_path / "b", weights, "steps=3", "learning_rate=0.01") == 0
+    assert run(scene, tmp_path / "b", weights, "steps=12", "learning_rate=0.01") == 0
     assert held and same(tmp_path / "a/model.safetensors", tmp_path / "b/model.safetensors")
     assert not same(tmp_path / "a/model.safetensors", weights)
     write_png(scene / "2.png", torch.rand(12, 12, 3))
-    assert run(scene, tmp_path / "c", weights, "steps=3", "learning_rate=0.01") == 0
+    assert run(scene, tmp_path / "c", weights, "steps=12", "learning_rate=0.01") == 0
     assert not same(tmp_path / "a/model.safetensors", tmp_path / "c/model.safetensors")
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(tmp_pat
         (scene, (), (tmp_path / "a.toml",), "CONFIG: expected either a configuration or --finetune SCENE, got both"),
         (scene, (), ("--precision", "bfloat16"), "--finetune: expected without --precision"),
         (scene, ("optim.steps=3",), (), "unknown key 'optim', expected one of seed, steps"),
-        (scene, ("average=1.0",), (), "average: expected a number from 0 to below 1, got 1.0"),
+        (scene, ("prior_rate=0.0",), (), "prior_rate: expected a finite number above 0, got 0.0"),
         (few, (), (), f"--finetune: {few}: expected at least 4 views not held out, got 3"),
     ):
         assert run(folder, out, weights, *settings, more=more) == 2

@@ -72,13 +72,14 @@ def test_views_that_are_not_trained_on_get_better(tuned, data):
 
 
 def test_priors_and_what_makes_colours_of_them_are_trained(tuned):
-    before, kept, *_ = tuned
+    before, kept, _, _, material = tuned
     moved = {}
     for (name, a), b in zip(before.named_parameters(), kept[-1][1].parameters(), strict=True):
         moved.setdefault(name.split(".")[0], []).append(not torch.equal(a, b))
     # encoder and sweep stay as they are, and photographs alone teach the proposal nothing
     assert {part for part, values in moved.items() if any(values)} == {"views", "along", "head"}
-    for a, b in zip(kept[0][2], kept[-1][2], strict=True):
+    assert kept[0][2] == [None] * 7  # the start is what was given
+    for a, b in zip(PreparedViews(before, material).priors(), kept[-1][2], strict=True):
         assert (a.logits - b.logits).abs().max() > 0.01 and torch.equal(a.near, b.near)
 
 
