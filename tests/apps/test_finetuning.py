@@ -4,11 +4,15 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
+import raytrans
 from raytrans.apps import cli
+from raytrans.apps import render as render_app
 from raytrans.apps import train as train_app
+from raytrans.apps.captures import Capture
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.export.files import write_depth_png, write_png, write_transforms
@@ -50,6 +54,24 @@ def test_weights_that_rose_are_written_and_said(tmp_path, weights, caplog):
     assert f"from {numbers['start']:.2f} to {numbers['best']:.2f} dB" in said
     assert f"{out / 'model.safetensors'} holds priors and weights of step {numbers['step']}" in said
     assert "colour and depth" in caplog.messages[0] and "what is held out is not looked at" in caplog.messages[0]
+
+
+def test_what_was_learned_of_depth_is_used_by_what_renders_the_scene(tmp_path, weights, caplog, capsys):
+    folder, out = capture(tmp_path / "scene", depth=True), tmp_path / "out"
+    assert run(folder, out, weights, "steps=12", "learning_rate=0.01") == 0
+    for name, checkpoint in (("tuned", out), ("plain", weights)):
+        words = [folder, "--checkpoint", checkpoint, "--out", tmp_path / name, "--sources", 2, "--device", "cpu"]
+        assert cli.run(render_app.main, render_app.parser(), [str(w) for w in [*words, "--no-report"]]) == 0
+    said = capsys.readouterr().out
+    assert said.count("depth priors of 5 views come with the checkpoint") == 1
+    scene, model = open_scene(folder), raytrans.load(out)
+    chosen = Capture(scene, 2, 400).sources(scene.cameras[0], 0)
+    without = raytrans.render(model, scene.views(chosen), scene.cameras[0])
+    scene.priors = raytrans.load_priors(out, scene)
+    expected = raytrans.render(model, scene.views(chosen), scene.cameras[0])
+    opacity = np.load(tmp_path / "tuned/opacity/0000.npy")
+    np.testing.assert_allclose(opacity, expected.opacity, rtol=0, atol=1e-5)
+    assert abs(without.opacity - expected.opacity).max() > 1e-3
 
 
 def test_weights_that_did_not_rise_are_the_start_and_it_is_said(tmp_path, weights, caplog):
