@@ -8,7 +8,7 @@ through it once.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -99,21 +99,22 @@ class PreparedViews:
             self.encoded.append(model.encode(arranged(Views([image], scene.cameras[i], [prior]), turned)))
         start = []
         for i, encoded in enumerate(self.encoded):
-            near = nearest(scene.cameras, scene.cameras[i], material.config.sources, [i])
-            rig = [self.encoded[k] for k in (i, *near)]
+            rig = [self.encoded[k] for k in (i, *material.sources(i))]
             start.append(encoded.priors[0] or model.depth_prior(joined(rig)))
         self.logits = [nn.Parameter(prior.logits.to(model.device, model.dtype)) for prior in start]
         self.near = [prior.near for prior in start]
 
     def given(self, indices: Sequence[int]) -> EncodedViews:
         """Some of the views, ready to render from, as they are without fine-tuning."""
-        views = joined([self.encoded[i] for i in indices])
-        return self.model.place(views, source_unit(views.cameras))
+        return self._placed([self.encoded[i] for i in indices])
 
     def placed(self, indices: Sequence[int]) -> EncodedViews:
         """Some of the views, ready to render from, with their priors as they are now."""
-        views = joined([self.encoded[i] for i in indices])
-        views.priors = [DepthPrior(self.logits[i], self.near[i]) for i in indices]
+        priors = [DepthPrior(self.logits[i], self.near[i]) for i in indices]
+        return self._placed([replace(self.encoded[i], priors=[p]) for i, p in zip(indices, priors, strict=True)])
+
+    def _placed(self, parts: list[EncodedViews]) -> EncodedViews:
+        views = joined(parts)
         return self.model.place(views, source_unit(views.cameras))
 
     def priors(self) -> list[DepthPrior]:
@@ -131,7 +132,7 @@ def evenly(values: list[int], count: int) -> list[int]:
 class Best:
     """A model and its priors, which are kept whenever the checks are better than ever.
 
-    What was given, without priors, is kept first: step 0.
+    What was given is kept first: step 0.
     """
 
     def __init__(self, model: Renderer, material: Material, views: PreparedViews, keep: Keep):
