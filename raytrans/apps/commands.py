@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "Measure the equivariance contracts of a checkpoint on a scene.",
     "import-photos": "Find the camera poses of photographs or of a video.",
     "inspect": "Check the cameras of a scene against its pictures.",
+    "refine": "Refine the cameras of an RGB-D capture by bundle adjustment.",
     "shard": "Put scenes into tar files to train on.",
     "train": "Train a model on many scenes.",
     "study": "Train the arms of a study alike and compare them, scene by scene.",
@@ -55,7 +56,9 @@ def listing() -> str:
 
 def module_of(name: str) -> str:
     """The module in `raytrans.apps` that a command is."""
-    return {"inspect": "inspect_scene", "--version": "version"}.get(name, name.replace("-", "_"))
+    return {"inspect": "inspect_scene", "refine": "refine_cameras", "--version": "version"}.get(
+        name, name.replace("-", "_")
+    )
 
 
 def command(module: str, prog: str) -> Callable[..., int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from raytrans.apps import cli
 from raytrans.data.generate import GeneratedScene, generated_scene
-from raytrans.export.files import depth_colors, write_depth_png, write_png, write_transforms
+from raytrans.export.files import depth_colors, depth_step, write_depth_png, write_png, write_transforms
 
 FOLDER = Path(__file__).resolve().parents[2] / "scenes"
 VIEWS = 16
@@ -52,21 +52,15 @@ def make_scenes(folder: str | Path) -> None:
 def write_generated(folder: str | Path, scene: GeneratedScene) -> None:
     """Write a generated scene as `transforms.json`, `images/0000.png` and so on, and 16-bit `depth/0000.png`.
 
-    The stored depth is z-depth in steps of `depth_unit_scale_factor`, one, two or five times a power of ten: the
-    smallest that reaches the deepest pixel. 0 is where nothing is.
+    The stored depth is z-depth in steps of `depth_unit_scale_factor`, see `depth_step`. 0 is where nothing is.
     """
     folder, numbers = Path(folder), [f"{i:04d}" for i in range(len(scene))]
-    step = _step(max(float(depth.nan_to_num(0).max()) for depth in scene.depth))
+    step = depth_step(max(float(depth.nan_to_num(0).max()) for depth in scene.depth))
     for number, image, depth in zip(numbers, scene.images, scene.depth, strict=True):
         write_png(folder / f"images/{number}.png", image)
         write_depth_png(folder / f"depth/{number}.png", depth, step)
     images, depths = ([f"{kind}/{number}.png" for number in numbers] for kind in ("images", "depth"))
     write_transforms(folder / "transforms.json", scene.cameras, images, depths, step, replace=True)
-
-
-def _step(deepest: float) -> float:
-    power = 10.0 ** np.floor(np.log10(deepest / 65535))
-    return float(next(f"{lead * power:.0e}" for lead in (1, 2, 5, 10) if lead * power * 65535 >= deepest))
 
 
 def _strip(scene: GeneratedScene, height: int = 72, views: int = 8) -> np.ndarray:

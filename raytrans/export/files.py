@@ -146,6 +146,17 @@ def write_depth_png(path: str | Path, depth: Tensor | np.ndarray, scale: float) 
     write_bytes(path, depth_png_bytes(depth, scale))
 
 
+def depth_step(deepest: float) -> float:
+    """Step of 16-bit depth: the smallest of one, two or five times a power of ten that reaches the deepest pixel.
+
+    1e-3 where nothing has a depth.
+    """
+    if not deepest > 0:
+        return 1e-3
+    power = 10.0 ** np.floor(np.log10(deepest / 65535))
+    return float(next(f"{lead * power:.0e}" for lead in (1, 2, 5, 10) if lead * power * 65535 >= deepest))
+
+
 def depth_png_bytes(depth: Tensor | np.ndarray, scale: float) -> bytes:
     """Depth as the content of a file, as `write_depth_png` has it; ValueError for a scale that is not positive."""
     if not scale > 0:

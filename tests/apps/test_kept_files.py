@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raytrans.apps import cli, demo, evaluate, export, import_photos, inspect_scene, render, train, verify
+from raytrans.apps import (
+    cli,
+    demo,
+    evaluate,
+    export,
+    import_photos,
+    inspect_scene,
+    refine_cameras,
+    render,
+    train,
+    verify,
+)
 from raytrans.data.generate import generated_scene
 from raytrans.data.readers import open_scene
 from raytrans.equivariance import models
@@ -22,6 +33,7 @@ JSON_TOOLS = {
     "render": (render, ("--out", "OUT")),
     "export": (export, ("--out", "OUT/cloud.ply")),
     "inspect": (inspect_scene, ("--out", "OUT")),
+    "refine": (refine_cameras, ("--out", "OUT")),
     "import": (import_photos, ("--out", "OUT")),
 }
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from raytrans.apps import cli, evaluate, export, inspect_scene, render, train, verify
+from raytrans.apps import cli, evaluate, export, inspect_scene, refine_cameras, render, train, verify
 from raytrans.data import nearest, open_scene
 from raytrans.data.images import read_depth, read_image, read_mask, read_npy
 from raytrans.data.parallax import farthest_apart, nearest_with_parallax
@@ -342,6 +342,7 @@ def test_long_lists_of_cameras_take_no_table_of_all_pairs(tmp_path):
 COMMANDS = {
     "render": (render, ["{scene}", "--out", "{out}"]),
     "inspect": (inspect_scene, ["{scene}", "--out", "{out}"]),
+    "refine": (refine_cameras, ["{scene}", "--out", "{out}"]),
     "verify": (verify, ["{scene}"]),
     "evaluate": (evaluate, ["{scene}"]),
     "export": (export, ["{scene}", "--out", "{out}/a.ply"]),
@@ -375,7 +376,7 @@ def test_commands_answer_with_one_line(tmp_path, capsys, command):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("inspect",)])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("inspect", "refine")])
 def test_commands_refuse_broken_weights_in_one_line(tmp_path, capsys, command):
     captures.transforms(tmp_path / "scene", captures.picture)
     checkpoint(tmp_path, b"{}", length=2**63)

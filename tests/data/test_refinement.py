@@ -1,0 +1,243 @@
+"""Bundle adjustment of RGB-D captures against cameras and a surface that are known exactly."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import approx_fprime
+from scipy.spatial.transform import Rotation
+
+from raytrans.data import refinement
+from raytrans.data.matching import Matches
+from raytrans.data.refinement import (
+    Sightings,
+    carried,
+    pairs_to_match,
+    put_back,
+    refine_cameras,
+    sightings,
+)
+from raytrans.data.scene import Frame, Scene
+from raytrans.geometry.cameras import Cameras
+
+SIZE = (120, 160)
+COUNT = 8
+RADIUS, MIDDLE = (
+    3.0,
+    np.array([1.3, -0.8, 0.6]),
+)  # depth from 1.6 to 4.6: a sphere about the cameras would not tell focal
+
+
+def intrinsics(focal: float) -> np.ndarray:
+    return np.array([[focal, 0, SIZE[1] / 2], [0, focal, SIZE[0] / 2], [0, 0, 1]])
+
+
+def true_poses() -> np.ndarray:
+    poses = np.tile(np.eye(4), (COUNT, 1, 1))
+    for i, pose in enumerate(poses):
+        pose[:3, :3] = Rotation.from_euler(
+            "xyz", [6 * math.sin(i), 5 * i - 18, 3 * math.cos(i)], degrees=True
+        ).as_matrix()
+        pose[:3, 3] = 0.3 * np.array([math.cos(2 * i), math.sin(3 * i), 0.1 * i - 0.5])
+    return poses
+
+
+def inside_sphere(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Where rays from inside meet the sphere, which is no plane and has no edge: the closed form of the oracle."""
+    origin = origin - MIDDLE
+    b, c = direction @ origin, origin @ origin - RADIUS**2
+    a = (direction**2).sum(-1)
+    return (-b + np.sqrt(b**2 - a * c)) / a
+
+
+def depth_map(pose: np.ndarray, k: np.ndarray) -> torch.Tensor:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    local = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3) @ np.linalg.inv(k).T
+    return torch.from_numpy(inside_sphere(pose[:3, 3], local @ pose[:3, :3].T).reshape(SIZE))
+
+
+def seen_at(pose: np.ndarray, k: np.ndarray, points: np.ndarray) -> np.ndarray:
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    return (local @ k.T)[:, :2] / local[:, 2:]
+
+
+class Known(Scene):
+    """A scene whose depth maps are in memory."""
+
+    def __init__(self, cameras: Cameras, maps: list[torch.Tensor | None], tmp_path):
+        super().__init__(cameras, [Frame(tmp_path / f"{i}.png") for i in range(len(maps))], path=tmp_path)
+        self.maps = maps
+
+    def depth(self, index: int) -> torch.Tensor | None:
+        return self.maps[index]
+
+
+@dataclass
+class Case:
+    scene: Known
+    matches: Matches
+    poses: np.ndarray
+    focal: float
+
+
+def case(tmp_path, separate: bool, wrong: float = 0.0, noise: float = 1.0, seed: int = 0) -> Case:
+    """A capture of the sphere whose stated poses are off by degrees and centimetres, and focal length by 8 %.
+
+    separate: the depth camera has the stated focal length, else that of the pictures. wrong: share of false matches.
+    """
+    rng = np.random.default_rng(seed)
+    true, stated_focal = 150.0, 162.0
+    poses, k = true_poses(), intrinsics(true)
+    pixels, views, pair = [], [], []
+    for i in range(COUNT):
+        for j in range(i + 1, min(COUNT, i + 4)):
+            p = rng.uniform(2, [SIZE[1] - 2, SIZE[0] - 2], (150, 2))
+            local = np.concatenate([p, np.ones((150, 1))], 1) @ np.linalg.inv(k).T @ poses[i, :3, :3].T
+            q = seen_at(poses[j], k, poses[i, :3, 3] + local * inside_sphere(poses[i, :3, 3], local)[:, None])
+            inside = ((q > 0) & (q < [SIZE[1], SIZE[0]])).all(-1)
+            p, q = p[inside], q[inside]
+            false = rng.random(len(q)) < wrong
+            q[false] = rng.uniform(0, [SIZE[1], SIZE[0]], (false.sum(), 2))
+            pair += [len(views)] * len(p)
+            views.append((i, j))
+            pixels.append(np.stack([p, q], 1))
+    stated = poses.copy()
+    stated[:, :3, :3] = (
+        Rotation.from_rotvec(noise * np.radians(2) * rng.normal(size=(COUNT, 3))).as_matrix() @ poses[:, :3, :3]
+    )
+    stated[:, :3, 3] += noise * 0.03 * rng.normal(size=(COUNT, 3))
+    cameras = Cameras(intrinsics(stated_focal), stated, SIZE, near=0.5, far=9.0)
+    maps = [depth_map(pose, intrinsics(stated_focal if separate else true)) for pose in poses]
+    matches = Matches(cameras, views, torch.tensor(pair), torch.from_numpy(np.concatenate(pixels)), views)
+    return Case(Known(cameras, maps, tmp_path), matches, poses, true)
+
+
+def relative_errors(found: Cameras, poses: np.ndarray) -> tuple[float, float]:
+    """Largest error of relative poses of neighbours, in degrees and units: no alignment is needed to compare them."""
+    a, b = found.world_from_camera.numpy(), poses
+    steps = [np.linalg.inv(p[:-1]) @ p[1:] for p in (a, b)]
+    turns = Rotation.from_matrix(steps[0][:, :3, :3]) * Rotation.from_matrix(steps[1][:, :3, :3]).inv()
+    shift = np.linalg.norm(steps[0][:, :3, 3] - steps[1][:, :3, 3], axis=-1)
+    return float(np.degrees(turns.magnitude()).max()), float(shift.max())
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("wrong", [0.0, 0.2])
+def test_true_cameras_are_found_from_wrong_ones(separate, wrong, tmp_path):
+    one = case(tmp_path, separate, wrong)
+    assert relative_errors(one.scene.cameras, one.poses) > (1, 0.02)
+    done = refine_cameras(one.scene, one.matches)
+    assert done.separate is separate and done.kept == []
+    degrees, units = relative_errors(done.cameras, one.poses)
+    assert degrees < 0.05 and units < 0.003
+    assert abs(float(done.cameras[0].intrinsics[0, 0]) / one.focal - 1) < 2e-3
+    assert done.after < 0.1 < 1 < done.before
+    assert torch.equal(done.cameras.near, one.scene.cameras.near) and torch.equal(
+        done.cameras.far, one.scene.cameras.far
+    )
+    depth = done.depth(one.scene, 2)
+    known = torch.isfinite(depth)
+    error = (depth.double() / depth_map(one.poses[2], intrinsics(one.focal)) - 1).abs()[known]
+    assert known.double().mean() > (0.85 if separate else 0.999) and error.max() < 0.01
+
+
+def test_with_the_lens_kept_only_poses_change(tmp_path):
+    one = case(tmp_path, False)
+    right = Cameras(intrinsics(one.focal), one.scene.cameras.world_from_camera, SIZE)
+    matches = replace(one.matches, cameras=right)
+    done = refine_cameras(Known(right, one.scene.maps, tmp_path), matches, keep_lens=True)
+    assert torch.equal(done.cameras.intrinsics, right.intrinsics) and done.separate is False
+    assert max(relative_errors(done.cameras, one.poses)) < 0.05
+
+
+def test_the_whole_stays_where_it_is_stated(tmp_path):
+    one = case(tmp_path, True)
+    done = refine_cameras(one.scene, one.matches)
+    stated = one.scene.cameras
+    assert torch.allclose(done.cameras.centers.mean(0), stated.centers.mean(0), atol=1e-9)
+    left = (stated.world_from_camera[:, :3, :3] @ done.cameras.world_from_camera[:, :3, :3].transpose(-1, -2)).sum(0)
+    assert torch.allclose(left, left.T, atol=1e-9)  # no turn of the whole brings it nearer to what is stated
+    moved = (done.cameras.centers - stated.centers).norm(dim=-1).median()
+    assert abs(done.moved - float(moved)) < 1e-12 and done.moved > 0.005
+
+
+def test_a_view_without_matches_is_kept_and_told(tmp_path):
+    one = case(tmp_path, False)
+    last = [k for k, pair in enumerate(one.matches.views) if COUNT - 1 in pair]
+    left = ~torch.isin(one.matches.pair, torch.tensor(last))
+    matches = replace(one.matches, pair=one.matches.pair[left], pixels=one.matches.pixels[left])
+    done = refine_cameras(one.scene, matches)
+    assert done.kept == [COUNT - 1]
+    assert torch.equal(done.cameras[COUNT - 1].world_from_camera, one.scene.cameras[COUNT - 1].world_from_camera)
+    assert max(relative_errors(done.cameras[:-1], one.poses[:-1])) < 0.05
+
+
+def test_half_of_the_views_without_depth_are_refined_by_the_others(tmp_path):
+    one = case(tmp_path, False)
+    maps = [depth if i % 2 else None for i, depth in enumerate(one.scene.maps)]
+    done = refine_cameras(Known(one.scene.cameras, maps, tmp_path), one.matches)
+    assert done.kept == [] and max(relative_errors(done.cameras, one.poses)) < 0.05
+
+
+def test_too_little_to_go_by_is_an_error(tmp_path):
+    one = case(tmp_path, False)
+    none = replace(one.matches, pair=one.matches.pair[:0], pixels=one.matches.pixels[:0])
+    with pytest.raises(ValueError, match=r"expected at least half of the views to share 20 matches .*, got 0 of 8"):
+        refine_cameras(one.scene, none)
+    blind = Known(one.scene.cameras, [torch.full_like(depth, torch.nan) for depth in one.scene.maps], tmp_path)
+    with pytest.raises(ValueError, match="got 0 of 8"):
+        refine_cameras(blind, one.matches)
+    many = one.scene.cameras[torch.arange(1001) % COUNT]
+    with pytest.raises(ValueError, match="expected 2 to 1000 views, got 1001"):
+        refine_cameras(Known(many, [None] * 1001, tmp_path), one.matches)
+
+
+def test_derivatives_are_those_of_finite_differences(tmp_path):
+    one = case(tmp_path, False, wrong=0.1)
+    stated, free = one.matches.cameras, refinement.FREE
+    seen = sightings(one.matches, one.scene.depth, stated)
+    seen = Sightings(*(getattr(seen, name)[::40] for name in ("first", "second", "pixels", "depth")))
+    poses, lens, scale = stated.world_from_camera, torch.zeros(5, dtype=torch.float64), 3.0
+    errors = refinement._errors(stated, seen)
+    normal, right = refinement._normal_equations(stated, seen, poses, lens, free, errors, scale)
+
+    def total(step: np.ndarray) -> float:
+        moved, bent = refinement._moved(poses, lens, torch.from_numpy(step), free)
+        cameras = refinement._posed(refinement.corrected(stated, bent), moved)
+        return refinement._total(refinement._errors(cameras, seen), scale)
+
+    size = 6 * COUNT + len(free)
+    slope = approx_fprime(np.zeros(size), total, 1e-7)
+    assert np.allclose(2 * right.numpy(), slope, rtol=1e-3, atol=1e-3 * np.abs(slope).max())
+    assert torch.allclose(normal, normal.T) and bool((torch.linalg.eigvalsh(normal) > 0).all())
+
+
+def test_put_back_undoes_a_motion_of_the_whole():
+    rng = np.random.default_rng(3)
+    stated = torch.from_numpy(true_poses())
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = Rotation.random(random_state=3).as_matrix(), rng.normal(size=3)
+    assert torch.allclose(put_back(torch.from_numpy(motion) @ stated, stated), stated, atol=1e-12)
+    out = put_back(torch.from_numpy(motion) @ stated, stated + torch.eye(4, dtype=torch.float64)[3:] * 0, kept=[1, 4])
+    assert torch.allclose(out, stated, atol=1e-12)
+
+
+def test_pixels_are_carried_between_lenses_by_their_direction():
+    bent = Cameras(intrinsics(150), np.eye(4), SIZE, distortion=[0.1, 0.0, 0.0, 0.0])
+    plain = Cameras(intrinsics(130), Rotation.random(random_state=1).as_matrix() @ np.eye(3, 4), SIZE)
+    pixels = torch.tensor([[20.0, 30.0], [80.0, 60.0], [150.0, 110.0]], dtype=torch.float64)
+    x = (carried(plain, pixels, bent) - torch.tensor([80.0, 60.0])) / 150
+    u = (pixels - torch.tensor([80.0, 60.0])) / 130
+    assert torch.allclose(x, u * (1 + 0.1 * u.square().sum(-1, keepdim=True)), atol=1e-9)
+
+
+def test_every_view_has_partners_in_the_order_of_the_files_and_near_it(tmp_path):
+    one = case(tmp_path, False)
+    pairs = pairs_to_match(one.scene)
+    assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
+    assert {(i, i + gap) for gap in (1, 2, 3, 5) for i in range(COUNT - gap)} <= set(pairs)
+    for i in range(COUNT):
+        near = one.scene.nearest(one.scene.cameras[i], 6, exclude=[i])
+        assert {(min(i, j), max(i, j)) for j in near} <= set(pairs)
