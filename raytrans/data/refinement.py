@@ -29,6 +29,7 @@ STEP = 1e-4  # of a point by which its projection is differentiated, in depths
 FLOOR = 0.5  # pixels: least width of the Cauchy weights
 ITERATIONS, ENOUGH = 40, 1e-5  # relative decrease of the sum that ends a round
 LOOKUPS = 20  # rounds at most
+CLEARLY = 0.95  # times the error: what a fit with a depth camera of its own has to reach to be taken
 MOST_VIEWS = 1000
 MEASURED = 0.5  # least share of views that must have been moved
 
@@ -89,14 +90,16 @@ def pairs_to_match(scene: Scene) -> list[tuple[int, int]]:
 def refine_cameras(scene: Scene, matches: Matches, keep_lens: bool = False) -> Refinement:
     """Cameras of a scene with depth maps that fit matched features best; `keep_lens` leaves all but the poses.
 
-    Both readings of the depth maps are tried, and the one that fits better is taken; see `Refinement`. Raises
+    Both readings of the depth maps are tried; a camera of their own has to fit 5 % better. See `Refinement`. Raises
     ValueError for a scene of one view or of more than 1000, and where fewer than half of the views share 20 matches of
     known depth with others.
     """
     _check_count(scene)
     free = () if keep_lens else FREE
-    fits = [_fitted(matches, scene.depth, separate, free) for separate in ((False,) if keep_lens else (False, True))]
-    best = min(fits, key=lambda fit: fit.after)
+    best = _fitted(matches, scene.depth, False, free)
+    if not keep_lens:
+        other = _fitted(matches, scene.depth, True, free)
+        best = other if other.after < CLEARLY * best.after else best
     counts = torch.bincount(torch.cat([best.seen.first, best.seen.second]), minlength=len(scene))
     kept = [i for i, count in enumerate(counts.tolist()) if count < LEAST]
     if len(scene) - len(kept) < max(2, MEASURED * len(scene)):
