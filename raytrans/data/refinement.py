@@ -257,7 +257,7 @@ def _solved(
             damping *= 10
         else:
             break
-        (poses, lens), damping = trial, max(damping / 10, 1e-9)
+        (poses, lens), damping = trial, max(damping / 10, 1e-7)
         if before - after < ENOUGH * before:
             break
     return poses, lens
@@ -313,8 +313,8 @@ def _normal_equations(
         weighted = block * weight[mine].repeat_interleave(2)[:, None]
         normal[columns[:, None], columns] += block.T @ weighted
         right[columns] += weighted.T @ errors[mine].flatten()
-    # what no match sees, the place of the whole among it, stays
-    normal.diagonal().add_(1e-10 * normal.diagonal().mean() + 1e-12)
+    # a view that no match sees stays where it is
+    normal.diagonal()[normal.diagonal() == 0] = 1
     return normal, right
 
 
