@@ -3,20 +3,16 @@
 import shutil
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from raytrans.apps import cli
+from raytrans.apps.new_folder import check_new, working_folder
 from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
 from raytrans.apps.progress import Stages
-from raytrans.training.claim import CLAIM, locked
 
 LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE")
-UNFINISHED = ".unfinished-"
 RATE = 2.0  # frames per second
 ADVICE = (
     "few images were registered: take more photographs between those that are far apart, each sharing most of what it "
@@ -77,38 +73,9 @@ def check_folders(photos: Path, out: Path) -> None:
     """Refuse inputs that are not there, and an output that holds something or lies where the photographs are."""
     if not photos.exists():
         raise ValueError(f"{photos}: no such folder or video")
-    if out.is_dir() and any(not path.name.startswith(UNFINISHED) for path in out.iterdir()):
-        raise ValueError(f"--out: expected a new or empty folder, got {out}, which holds files")
+    check_new(out)
     if photos.is_dir() and out.resolve().is_relative_to(photos.resolve()):
         raise ValueError(f"--out: expected a folder outside the photographs, got {out} in {photos}")
-
-
-@contextmanager
-def working_folder(out: Path) -> Iterator[Path]:
-    """A folder in `out` for the length of the block; what killed runs left in `out` goes first.
-
-    Folders that it had to make go where the block fails. Raises ValueError where another run is at work in `out`.
-    """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        for left in out.glob(f"{UNFINISHED}*"):
-            _remove(left)
-        with TemporaryDirectory(prefix=UNFINISHED, dir=out) as name, locked(Path(name) / CLAIM):
-            yield Path(name)
-    except BaseException:
-        with suppress(OSError):  # one that holds something by now stays
-            for folder in made:
-                folder.rmdir()
-        raise
-
-
-def _remove(left: Path) -> None:
-    try:
-        with locked(left / CLAIM):
-            shutil.rmtree(left)
-    except BlockingIOError:
-        raise ValueError(f"--out: another run is at work in {left.parent}; wait for its end or stop it") from None
 
 
 def gather(source: Path, target: Path, rate: float) -> list[Photo]:

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from raytrans.apps import cli, outputs
+from raytrans.apps.new_folder import check_new, working_folder
 from raytrans.apps.progress import Stages
-from raytrans.atomic import replacing
 from raytrans.data.matching import match_views
 from raytrans.data.readers import open_scene
 from raytrans.data.refinement import Refinement, pairs_to_match, refine_cameras
 from raytrans.data.scene import Scene
+from raytrans.data.scoring import limit
 from raytrans.export.files import depth_step, write_depth_png
 from raytrans.export.transforms import write_transforms_scene
+
+PARTS = ("images", "masks", "depth", "transforms.json")  # in this order: without the cameras the rest is no scene
 
 
 def parser() -> ArgumentParser:
@@ -39,8 +42,7 @@ def main(arguments: Namespace) -> int:
     """Refine as the command line says; the exit status."""
     scene, out = open_scene(arguments.scene), arguments.out
     outputs.check_capture(out, outputs.scene_files(scene, Path(arguments.scene)))
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"--out: expected a new or empty folder, got {out}, which holds files")
+    check_new(out)
     if not any(frame.depth for frame in scene.frames):
         raise ValueError(
             f"{arguments.scene}: expected depth maps beside the pictures, got none; photographs alone are posed by "
@@ -49,19 +51,25 @@ def main(arguments: Namespace) -> int:
     with Stages() as tell:
         matches = match_views(scene, pairs_to_match(scene), arguments.max_size, tell)
         done = refine_cameras(scene, matches, arguments.keep_lens)
-        write_refined(out, scene, done, tell)
+        with working_folder(out) as work:
+            write_refined(work, scene, done, tell)
+            for name in PARTS:
+                if (work / name).exists():
+                    shutil.move(work / name, out / name)
     cli.write_report(
         arguments.json, {"scene": str(arguments.scene), **numbers(scene, done), "versions": cli.versions()}
     )
     for line in closing(scene, done, out):
         cli.say(line)
+    if done.after > limit(matches.cameras):
+        cli.warn(["the refined cameras do not fit the pictures either: is it their depth?"])
     return 0
 
 
 def write_refined(
     folder: Path, scene: Scene, done: Refinement, tell: Callable[[str, int, int], None] = lambda what, made, count: None
 ) -> None:
-    """Copy the files of a scene into a folder, its depth as the refined cameras see it, and write the cameras last.
+    """Copy the files of a scene into a folder, its depth as the refined cameras see it, and write the cameras.
 
     tell("writing", done, count) is called before every view.
     """
@@ -84,9 +92,8 @@ def write_refined(
 
 def _copied(file: Path, folder: Path, index: int) -> Path:
     target = folder / f"{outputs.number_of(index)}{file.suffix.lower()}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
-        shutil.copyfile(file, temporary)
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(file, target)
     return target
 
 

@@ -85,6 +85,32 @@ def test_masks_and_splits_go_along(wrong, tmp_path):
     assert not torch.allclose(found.cameras.world_from_camera, given.cameras.world_from_camera)
 
 
+def test_depth_that_belongs_to_nothing_is_told(wrong, tmp_path, capsys):
+    shutil.copytree(wrong, tmp_path / "scene")
+    depths = sorted((tmp_path / "scene" / "depth").glob("*.png"))[:COUNT]
+    contents = [file.read_bytes() for file in depths]
+    for file, content in zip(depths, contents[5:] + contents[:5], strict=True):
+        file.write_bytes(content)
+    assert run(tmp_path / "scene", "--out", tmp_path / "out", "--keep-lens") == 0
+    assert "do not fit the pictures either" in capsys.readouterr().out
+
+
+def test_a_run_that_breaks_off_leaves_no_folder(wrong, tmp_path, monkeypatch, capsys):
+    written = refine_cameras.write_depth_png
+    calls = []
+
+    def full(path, *rest):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(path))
+        written(path, *rest)
+
+    monkeypatch.setattr(refine_cameras, "write_depth_png", full)
+    assert run(wrong, "--out", tmp_path / "out", "--keep-lens") != 0
+    assert "No space left on device" in capsys.readouterr().err and len(calls) == 3
+    assert not (tmp_path / "out").exists()
+
+
 def test_mistakes_are_one_line_and_leave_nothing(wrong, tmp_path, capsys):
     shutil.copytree(wrong, tmp_path / "flat")
     file = tmp_path / "flat" / "transforms.json"
