@@ -50,7 +50,7 @@ def main(arguments: Namespace) -> int:
         )
     with Stages() as tell:
         matches = match_views(scene, pairs_to_match(scene), arguments.max_size, tell)
-        done = refine_cameras(scene, matches, arguments.keep_lens)
+        done = refine_cameras(scene, matches, arguments.keep_lens, tell)
         with working_folder(out) as work:
             write_refined(work, scene, done, tell)
             for name in PARTS:

@@ -87,8 +87,15 @@ def pairs_to_match(scene: Scene) -> list[tuple[int, int]]:
     return sorted(partners)
 
 
-def refine_cameras(scene: Scene, matches: Matches, keep_lens: bool = False) -> Refinement:
+def refine_cameras(
+    scene: Scene,
+    matches: Matches,
+    keep_lens: bool = False,
+    tell: Callable[[str, int, int], None] = lambda what, done, count: None,
+) -> Refinement:
     """Cameras of a scene with depth maps that fit matched features best; `keep_lens` leaves all but the poses.
+
+    tell("fitting cameras", done, count) is called before each fit.
 
     Both readings of the depth maps are tried; a camera of their own has to fit 5 % better. See `Refinement`. Raises
     ValueError for a scene of one view or of more than 1000, and where fewer than half of the views share 20 matches of
@@ -96,8 +103,10 @@ def refine_cameras(scene: Scene, matches: Matches, keep_lens: bool = False) -> R
     """
     _check_count(scene)
     free = () if keep_lens else FREE
+    tell("fitting cameras", 0, 1 if keep_lens else 2)
     best = _fitted(matches, scene.depth, False, free)
     if not keep_lens:
+        tell("fitting cameras", 1, 2)
         other = _fitted(matches, scene.depth, True, free)
         best = other if other.after < CLEARLY * best.after else best
     counts = torch.bincount(torch.cat([best.seen.first, best.seen.second]), minlength=len(scene))
