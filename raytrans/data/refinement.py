@@ -5,7 +5,7 @@ q in view j asks for pi_j(X) = q. Sum of s^2 log(1 + |pi_j(X) - q|^2 / s^2) over
 minimised over the poses and, one for all views, focal length and k1, by Levenberg-Marquardt with Cauchy weights. s
 follows the median error down, so that poses which are far off still converge. Depth gives the scale. Where the cameras
 as a whole stand cannot be seen: they are put back onto the stated ones, by the mean rotation and the mean centre.
-Source: Triggs et al., Bundle Adjustment - A Modern Synthesis (1999); Henry et al., RGB-D Mapping (2012), section 3.
+Source: Triggs et al., Bundle Adjustment - A Modern Synthesis (1999); Henry et al., RGB-D Mapping (2012).
 """
 
 from collections.abc import Callable, Sequence
@@ -140,7 +140,7 @@ def put_back(
 ) -> Float[Tensor, "n 4 4"]:
     """Poses, moved together onto the stated ones by the mean rotation and the mean centre; those `kept` are as stated.
 
-    The mean rotation is the one nearest to the sum of R_stated R^T (Hartley et al. 2013, section 5.3).
+    The mean rotation is the one nearest to the sum of R_stated R^T (the chordal L2 mean of Hartley et al., Rotation Averaging, 2013).
     """
     used = [i for i in range(len(poses)) if i not in set(kept)]
     left, _, right = torch.linalg.svd((stated[used, :3, :3] @ poses[used, :3, :3].transpose(-1, -2)).sum(0))
