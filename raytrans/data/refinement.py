@@ -140,7 +140,8 @@ def put_back(
 ) -> Float[Tensor, "n 4 4"]:
     """Poses, moved together onto the stated ones by the mean rotation and the mean centre; those `kept` are as stated.
 
-    The mean rotation is the one nearest to the sum of R_stated R^T (the chordal L2 mean of Hartley et al., Rotation Averaging, 2013).
+    The mean rotation is the one nearest to the sum of R_stated R^T, the chordal L2 mean (Hartley et al., Rotation
+    Averaging, 2013).
     """
     used = [i for i in range(len(poses)) if i not in set(kept)]
     left, _, right = torch.linalg.svd((stated[used, :3, :3] @ poses[used, :3, :3].transpose(-1, -2)).sum(0))
