@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,12 +54,14 @@ def test_the_study_writes_its_numbers_and_goes_on_where_it_stopped(study, tmp_pa
     assert tables[0] == tables[1] and len(tables[0]) == 2 + 3 + 2 + 2
 
 
-def test_training_for_pairs_finds_what_is_easy(study):
-    """The nearest point of a line is a product of multivectors: a few steps are enough to see it."""
+def test_training_for_pairs_finds_what_is_easy(study, monkeypatch):
+    """The nearest point of a line is a product of multivectors: a hundred steps are enough to see it."""
+    clock = count()  # a second between two looks: so many seconds are as many steps, on any machine
+    monkeypatch.setattr(study, "time", SimpleNamespace(process_time=lambda: float(next(clock))))
     torch.manual_seed(0)
     model = study.build("points", "E", 4)
     before = study.errors("points", model.float())["held out"]
-    study.train("points", model.float(), study.batches("points", 0, 1), 0.5)
+    assert study.train("points", model.float(), study.batches("points", 0, 1), 100.0) == 100
     assert study.errors("points", model)["held out"] < 0.5 * before
 
 
@@ -66,8 +70,8 @@ def test_arms_have_about_as_many_parameters(study, monkeypatch):
     for question in ("points", "depth"):
         for arm in study.arms_of(question):
             model = study.build(question, arm, study.matched(question, arm))
-            count = sum(p.numel() for p in model.parameters())
-            assert abs(count / study.PARAMETERS[study.kind_of(question)] - 1) < 0.2, (question, arm, count)
+            size = sum(p.numel() for p in model.parameters())
+            assert abs(size / study.PARAMETERS[study.kind_of(question)] - 1) < 0.2, (question, arm, size)
 
 
 @pytest.mark.parametrize(
