@@ -1,13 +1,12 @@
 """Find the camera poses of photographs or of a video, and write them as a COLMAP scene."""
 
-import shutil
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 from raytrans.apps import cli
-from raytrans.apps.new_folder import check_new, working_folder
+from raytrans.apps.new_folder import check_new, move_in, working_folder
 from raytrans.apps.photos import VIDEOS, Photo, copy_photos, extract_frames
 from raytrans.apps.posing import ENOUGH, pose, require_pycolmap
 from raytrans.apps.progress import Stages
@@ -96,9 +95,7 @@ def write_scene(model: Any, work: Path, out: Path, undistort: bool) -> None:
         plain = work / "undistorted"
         require_pycolmap().undistort_images(plain, sparse, images)
         images, sparse = plain / "images", plain / "sparse"
-    shutil.move(images, out / "images")
-    (out / "sparse").mkdir()
-    shutil.move(sparse, out / "sparse" / "0")
+    move_in({images: out / "images", sparse: out / "sparse" / "0"})
 
 
 def report(model: Any, photos: list[Photo], seconds: float) -> dict[str, object]:

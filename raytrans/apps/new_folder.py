@@ -1,7 +1,8 @@
 """A folder that is filled out of sight, so that it holds all or nothing."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,19 @@ def working_folder(out: Path) -> Iterator[Path]:
         with suppress(OSError):  # one that holds something by now stays
             for folder in made:
                 folder.rmdir()
+        raise
+
+
+def move_in(files: Mapping[Path, Path]) -> None:
+    """Move files and folders to new places, in order: all of them, or none where one move fails or is interrupted."""
+    try:
+        for source, target in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(source, target)
+    except BaseException:
+        for source, target in files.items():
+            with suppress(OSError):
+                os.rename(target, source)
         raise
 
 

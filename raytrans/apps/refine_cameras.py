@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from raytrans.apps import cli, outputs
-from raytrans.apps.new_folder import check_new, working_folder
+from raytrans.apps.new_folder import check_new, move_in, working_folder
 from raytrans.apps.progress import Stages
 from raytrans.data.matching import match_views
 from raytrans.data.readers import open_scene
 from raytrans.data.refinement import Refinement, pairs_to_match, refine_cameras
-from raytrans.data.scene import Scene
+from raytrans.data.scene import Frame, Scene
 from raytrans.data.scoring import limit
-from raytrans.export.files import depth_step, write_depth_png
+from raytrans.export.files import write_depth_png, write_npy
 from raytrans.export.transforms import write_transforms_scene
 
 PARTS = ("images", "masks", "depth", "transforms.json")  # in this order: without the cameras the rest is no scene
@@ -53,15 +55,13 @@ def main(arguments: Namespace) -> int:
         done = refine_cameras(scene, matches, arguments.keep_lens, tell)
         with working_folder(out) as work:
             write_refined(work, scene, done, tell)
-            for name in PARTS:
-                if (work / name).exists():
-                    shutil.move(work / name, out / name)
+            move_in({work / name: out / name for name in PARTS if (work / name).exists()})
     cli.write_report(
         arguments.json, {"scene": str(arguments.scene), **numbers(scene, done), "versions": cli.versions()}
     )
     for line in closing(scene, done, out):
         cli.say(line)
-    if done.after > limit(matches.cameras):
+    if not done.after <= limit(matches.cameras):
         cli.warn(["the refined cameras do not fit the pictures either: is it their depth?"])
     return 0
 
@@ -71,23 +71,37 @@ def write_refined(
 ) -> None:
     """Copy the files of a scene into a folder, its depth as the refined cameras see it, and write the cameras.
 
-    tell("writing", done, count) is called before every view.
+    Depth maps that nothing changes are copied. Of others, those in .png become .png of the same step, all the rest
+    .npy of float32. tell("writing", done, count) is called before every view.
     """
-    maps = (scene.depth(i) for i in range(len(scene)))
-    step = depth_step(max(float(depth.nan_to_num(0).max()) for depth in maps if depth is not None))
     frames = []
     for i, frame in enumerate(scene.frames):
         tell("writing", i, len(scene))
-        depth = done.depth(scene, i)
-        made = replace(frame, depth=None, depth_grid=None, depth_invalid=(), depth_scale=step)
-        made = replace(made, image=_copied(frame.image, folder / "images", i))
+        made = replace(frame, image=_copied(frame.image, folder / "images", i))
         if frame.mask is not None:
             made = replace(made, mask=_copied(frame.mask, folder / "masks", i))
-        if depth is not None:
-            made = replace(made, depth=folder / f"depth/{outputs.number_of(i)}.png")
-            write_depth_png(made.depth, depth, step)
+        if frame.depth is not None:
+            made = _with_depth(made, folder / "depth", i, None if _stays(frame, done) else done.depth(scene, i))
         frames.append(made)
     write_transforms_scene(folder / "transforms.json", Scene(done.cameras, frames, scene.splits))
+
+
+def _stays(frame: Frame, done: Refinement) -> bool:
+    return not done.separate and frame.depth_grid is None and not set(frame.depth_invalid) - {0}
+
+
+def _with_depth(frame: Frame, folder: Path, index: int, depth: Tensor | None) -> Frame:
+    """The frame with its depth map in a folder: copied, or the one that is given."""
+    if depth is None:
+        return replace(frame, depth=_copied(frame.depth, folder, index))
+    whole = frame.depth.suffix.lower() == ".png"
+    made = folder / f"{outputs.number_of(index)}{'.png' if whole else '.npy'}"
+    if whole:
+        write_depth_png(made, depth, frame.depth_scale)
+    else:
+        write_npy(made, depth)
+    scale = frame.depth_scale if whole else 1.0
+    return replace(frame, depth=made, depth_scale=scale, depth_grid=None, depth_invalid=())
 
 
 def _copied(file: Path, folder: Path, index: int) -> Path:
@@ -98,7 +112,7 @@ def _copied(file: Path, folder: Path, index: int) -> Path:
 
 
 def numbers(scene: Scene, done: Refinement) -> dict[str, object]:
-    """A refinement as plain values."""
+    """A refinement as plain values; lengths in units of the poses, the rest in pixels."""
     focal = [float(cameras[0].intrinsics[0, 0]) for cameras in (scene.cameras, done.cameras)]
     return {
         "views": len(scene),
@@ -108,22 +122,30 @@ def numbers(scene: Scene, done: Refinement) -> dict[str, object]:
         "focal_after": focal[1],
         "separate_depth_camera": done.separate,
         "moved": done.moved,
+        "groups": done.groups,
         "kept": done.kept,
     }
 
 
 def closing(scene: Scene, done: Refinement, out: Path) -> list[str]:
     """What there is to say at the end."""
-    values = numbers(scene, done)
-    texts = [
-        "median distance of a match from where its depth puts it: {error_before:.2f} -> {error_after:.2f} pixels",
-        "focal length of the first view: {focal_before:.1f} -> {focal_after:.1f} pixels; cameras moved by {moved:.3g}",
-    ]
-    lines = [text.format_map(values) for text in texts]
+    focal = [f"{float(cameras[0].intrinsics[0, 0]):.1f}" for cameras in (scene.cameras, done.cameras)]
+    error = f"median distance of a match from where its depth puts it: {done.before:.2f}"
+    if done.after < done.before:
+        lines = [
+            f"{error} -> {done.after:.2f} pixels",
+            f"the cameras moved by {done.moved:.3g} in the median, in the unit of the poses",
+        ]
+        if focal[0] != focal[1]:
+            lines.append(f"focal length of the first view: {focal[0]} -> {focal[1]} pixels of the full picture")
+    else:
+        lines = [f"{error} pixels; no other cameras fit clearly better: they stay as stated"]
     if done.separate:
         lines.append(
             "the depth maps have the stated lens, the pictures another: depth is written as the pictures see it"
         )
+    if len(done.groups) > 1:
+        lines.append(f"{len(done.groups)} groups of views share no matches: how these stand to each other is as stated")
     if done.kept:
-        lines.append(f"{len(done.kept)} views stay as stated, too few matches see them: {done.kept}")
-    return [*lines, str(out / "transforms.json")]
+        lines.append(f"{len(done.kept)} views keep their poses, too few matches see them: {done.kept}")
+    return [*lines, f"{out / 'transforms.json'}: a scene for all other commands"]

@@ -1,16 +1,22 @@
 """tools/refine_cameras.py on a shipped scene whose cameras were made wrong."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import raytrans
-from raytrans.apps import cli, refine_cameras
+from raytrans.apps import cli, new_folder, refine_cameras
+from raytrans.data.refinement import Refinement
+from raytrans.data.scene import Scene
+from raytrans.geometry.cameras import Cameras
 
 ROOM = Path(raytrans.__file__).parents[1] / "scenes" / "room"
 COUNT = 10
@@ -63,8 +69,8 @@ def test_a_scene_is_written_whose_cameras_fit(wrong, tmp_path, capsys):
     assert abs(focal[2] / focal[0] - 1) < 0.01 < abs(focal[1] / focal[0] - 1)
     assert torch.equal(found.image(3), stated.image(3))
     assert found.frames[3].image.read_bytes() == stated.frames[3].image.read_bytes()
-    if numbers["separate_depth_camera"] is False:
-        assert torch.allclose(found.depth(3), stated.depth(3), rtol=1e-4, equal_nan=True)
+    assert numbers["separate_depth_camera"] is False and numbers["groups"] == [list(range(COUNT))]
+    assert found.frames[3].depth.read_bytes() == stated.frames[3].depth.read_bytes()
     known = torch.isfinite(found.depth(3)) & torch.isfinite(truth.depth(3))
     assert (found.depth(3) / truth.depth(3) - 1)[known].abs().median() < 0.01
 
@@ -85,6 +91,70 @@ def test_masks_and_splits_go_along(wrong, tmp_path):
     assert not torch.allclose(found.cameras.world_from_camera, given.cameras.world_from_camera)
 
 
+def refinement(scene: Scene, separate: bool) -> Refinement:
+    """The stated cameras with the focal length of the pictures a tenth shorter."""
+    k = scene.cameras.intrinsics.clone()
+    k[:, :2, :2] *= 0.9
+    size = torch.stack([scene.cameras.height, scene.cameras.width], -1)
+    cameras = Cameras(k if separate else scene.cameras.intrinsics, scene.cameras.world_from_camera, size)
+    return Refinement(cameras, 1.0, 0.5, separate, [list(range(len(scene)))], [], 0.1)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_no_depth_is_lost_beside_a_far_value(separate, tmp_path, wrong):
+    """A sky of 1e6 and none given as 65535: the near depths are there to the last digit of the format."""
+    scene = raytrans.open_scene(wrong)
+    depth = scene.depth(0).clone()
+    depth[:5] = 1e6
+    np.save(tmp_path / "far.npy", depth.numpy())
+    steps = np.round(np.nan_to_num(depth.numpy()) * 1000).clip(0, 9000).astype(np.uint16)
+    steps[5:9] = 65535
+    Image.fromarray(steps).save(tmp_path / "none.png")
+    frames = [
+        replace(scene.frames[0], depth=tmp_path / "far.npy", depth_scale=2.0),
+        replace(scene.frames[1], depth=tmp_path / "none.png", depth_scale=0.001, depth_invalid=(0.0, 65535.0)),
+    ]
+    given = Scene(scene.cameras[:2], frames, path=wrong)
+    done = refinement(given, separate)
+    (tmp_path / "out").mkdir()
+    refine_cameras.write_refined(tmp_path / "out", given, done)
+    found = raytrans.open_scene(tmp_path / "out")
+    for i in range(2):
+        expected = done.depth(given, i)
+        assert torch.equal(torch.isfinite(found.depth(i)), torch.isfinite(expected))
+        assert torch.allclose(found.depth(i), expected, rtol=1e-6, equal_nan=True)
+        assert expected.isfinite().double().mean() > 0.5
+    assert found.depth(0).nan_to_num(0).max() > 1e6 and torch.isnan(found.depth(1)).any()
+
+
+@pytest.mark.parametrize("at", ["images", "transforms.json"])
+def test_an_interrupt_while_the_parts_move_leaves_no_folder(at, wrong, tmp_path, monkeypatch):
+    rename = os.rename
+
+    def interrupted(source, target):
+        if Path(target) == tmp_path / "out" / at:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(new_folder.os, "rename", interrupted)
+    assert run(wrong, "--out", tmp_path / "out", "--keep-lens", "--max-size", 64) == 130
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(new_folder.os, "rename", rename)
+    assert run(wrong, "--out", tmp_path / "out", "--keep-lens", "--max-size", 64) == 0
+
+
+def test_cameras_that_are_right_are_written_as_they_are(wrong, tmp_path, capsys):
+    shutil.copytree(wrong, tmp_path / "scene")
+    values = json.loads((ROOM / "transforms.json").read_text())
+    values["frames"] = values["frames"][:COUNT]
+    (tmp_path / "scene" / "transforms.json").write_text(json.dumps(values))
+    assert run(tmp_path / "scene", "--out", tmp_path / "out") == 0
+    assert "no other cameras fit clearly better: they stay as stated" in capsys.readouterr().out
+    given, found = raytrans.open_scene(tmp_path / "scene"), raytrans.open_scene(tmp_path / "out")
+    assert torch.allclose(found.cameras.world_from_camera, given.cameras.world_from_camera, atol=1e-12)
+    assert torch.allclose(found.cameras.intrinsics, given.cameras.intrinsics)
+
+
 def test_depth_that_belongs_to_nothing_is_told(wrong, tmp_path, capsys):
     shutil.copytree(wrong, tmp_path / "scene")
     depths = sorted((tmp_path / "scene" / "depth").glob("*.png"))[:COUNT]
@@ -96,16 +166,16 @@ def test_depth_that_belongs_to_nothing_is_told(wrong, tmp_path, capsys):
 
 
 def test_a_run_that_breaks_off_leaves_no_folder(wrong, tmp_path, monkeypatch, capsys):
-    written = refine_cameras.write_depth_png
+    copied = shutil.copyfile
     calls = []
 
-    def full(path, *rest):
-        calls.append(path)
+    def full(source, target):
+        calls.append(target)
         if len(calls) == 3:
-            raise OSError(28, "No space left on device", str(path))
-        written(path, *rest)
+            raise OSError(28, "No space left on device", str(target))
+        copied(source, target)
 
-    monkeypatch.setattr(refine_cameras, "write_depth_png", full)
+    monkeypatch.setattr(refine_cameras.shutil, "copyfile", full)
     assert run(wrong, "--out", tmp_path / "out", "--keep-lens") != 0
     assert "No space left on device" in capsys.readouterr().err and len(calls) == 3
     assert not (tmp_path / "out").exists()

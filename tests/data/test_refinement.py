@@ -9,10 +9,11 @@ import torch
 from scipy.optimize import approx_fprime
 from scipy.spatial.transform import Rotation
 
-from raytrans.data import refinement
+from raytrans.data import bundle, refinement
+from raytrans.data.bundle import Sightings
+from raytrans.data.lensfit import corrected
 from raytrans.data.matching import Matches
 from raytrans.data.refinement import (
-    Sightings,
     carried,
     pairs_to_match,
     put_back,
@@ -24,10 +25,7 @@ from raytrans.geometry.cameras import Cameras
 
 SIZE = (120, 160)
 COUNT = 8
-RADIUS, MIDDLE = (
-    3.0,
-    np.array([1.3, -0.8, 0.6]),
-)  # depth from 1.6 to 4.6: a sphere about the cameras would not tell focal
+RADIUS, MIDDLE = 3.0, np.array([1.3, -0.8, 0.6])  # depth from 1.6 to 4.6: one about the cameras would not tell focal
 
 
 def intrinsics(focal: float) -> np.ndarray:
@@ -52,10 +50,10 @@ def inside_sphere(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return (-b + np.sqrt(b**2 - a * c)) / a
 
 
-def depth_map(pose: np.ndarray, k: np.ndarray) -> torch.Tensor:
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+def depth_map(pose: np.ndarray, k: np.ndarray, size: tuple[int, int] = SIZE) -> torch.Tensor:
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
     local = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3) @ np.linalg.inv(k).T
-    return torch.from_numpy(inside_sphere(pose[:3, 3], local @ pose[:3, :3].T).reshape(SIZE))
+    return torch.from_numpy(inside_sphere(pose[:3, 3], local @ pose[:3, :3].T).reshape(size))
 
 
 def seen_at(pose: np.ndarray, k: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -64,11 +62,14 @@ def seen_at(pose: np.ndarray, k: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 class Known(Scene):
-    """A scene whose depth maps are in memory."""
+    """A scene whose depth maps and masks are in memory."""
 
-    def __init__(self, cameras: Cameras, maps: list[torch.Tensor | None], tmp_path):
+    def __init__(self, cameras: Cameras, maps: list[torch.Tensor | None], tmp_path, masks=None):
         super().__init__(cameras, [Frame(tmp_path / f"{i}.png") for i in range(len(maps))], path=tmp_path)
-        self.maps = maps
+        self.maps, self.masks = maps, masks or {}
+
+    def mask(self, index: int) -> torch.Tensor | None:
+        return self.masks.get(index)
 
     def depth(self, index: int) -> torch.Tensor | None:
         return self.maps[index]
@@ -82,13 +83,15 @@ class Case:
     focal: float
 
 
-def case(tmp_path, separate: bool, wrong: float = 0.0, noise: float = 1.0, seed: int = 0) -> Case:
+def case(
+    tmp_path, separate: bool, wrong: float = 0.0, noise: float = 1.0, stated_focal: float = 162.0, seed: int = 0
+) -> Case:
     """A capture of the sphere whose stated poses are off by degrees and centimetres, and focal length by 8 %.
 
     separate: the depth camera has the stated focal length, else that of the pictures. wrong: share of false matches.
     """
     rng = np.random.default_rng(seed)
-    true, stated_focal = 150.0, 162.0
+    true = 150.0
     poses, k = true_poses(), intrinsics(true)
     pixels, views, pair = [], [], []
     for i in range(COUNT):
@@ -153,8 +156,8 @@ def test_with_the_lens_kept_only_poses_change(tmp_path):
 
 
 def test_the_whole_stays_where_it_is_stated(tmp_path):
-    one = case(tmp_path, True)
-    done = refine_cameras(one.scene, one.matches)
+    one = case(tmp_path, False)
+    done = refine_cameras(one.scene, one.matches, keep_lens=True)
     stated = one.scene.cameras
     assert torch.allclose(done.cameras.centers.mean(0), stated.centers.mean(0), atol=1e-9)
     left = (stated.world_from_camera[:, :3, :3] @ done.cameras.world_from_camera[:, :3, :3].transpose(-1, -2)).sum(0)
@@ -172,21 +175,101 @@ def test_world_frame_and_unit_do_not_matter(tmp_path):
     )
     moved = one.scene.cameras.moved(turn, unit * shift, unit)
     scene = Known(moved, [unit * depth for depth in one.scene.maps], tmp_path)
-    here = refine_cameras(one.scene, one.matches).cameras.moved(turn, unit * shift, unit)
-    there = refine_cameras(scene, replace(one.matches, cameras=moved)).cameras
+    here = refine_cameras(one.scene, one.matches, keep_lens=True).cameras.moved(turn, unit * shift, unit)
+    there = refine_cameras(scene, replace(one.matches, cameras=moved), keep_lens=True).cameras
     assert torch.allclose(there.world_from_camera[:, :3, :3], here.world_from_camera[:, :3, :3], atol=1e-6)
     assert torch.allclose(there.centers, here.centers, atol=1e-6 * unit)
 
 
+def test_cameras_that_are_right_stay_as_they_are(tmp_path):
+    one = case(tmp_path, False, wrong=0.1, noise=0.0, stated_focal=150.0)
+    done = refine_cameras(one.scene, one.matches)
+    assert done.cameras is one.scene.cameras and done.moved == 0 and done.after == done.before < 0.2
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_matches_of_smaller_pictures_of_another_shape_do_as_well(separate, tmp_path):
+    one = case(tmp_path, separate)
+    full = Cameras.stack([camera.resized(240, 400) for camera in one.scene.cameras])
+    scale = np.diag([400 / SIZE[1], 240 / SIZE[0], 1])
+    of_maps = scale @ intrinsics(162.0 if separate else one.focal)
+    maps = [depth_map(pose, of_maps, (240, 400)) for pose in one.poses]
+    done = refine_cameras(Known(full, maps, tmp_path), one.matches)
+    assert done.separate is separate and (int(done.cameras.height[0]), int(done.cameras.width[0])) == (240, 400)
+    assert np.allclose(done.cameras[0].intrinsics, scale @ intrinsics(one.focal), rtol=2e-3)
+    degrees, units = relative_errors(done.cameras, one.poses)
+    assert degrees < 0.05 and units < 0.003
+    depth = done.depth(Known(full, maps, tmp_path), 2)
+    truth = depth_map(one.poses[2], scale @ intrinsics(one.focal), (240, 400))
+    assert (depth.double() / truth - 1).abs()[torch.isfinite(depth)].max() < 0.01
+
+
+def without(matches: Matches, dropped) -> Matches:
+    """Matches without those of pairs of which `dropped` is true."""
+    pairs = torch.tensor([k for k, pair in enumerate(matches.views) if dropped(*pair)])
+    left = ~torch.isin(matches.pair, pairs)
+    return replace(matches, pair=matches.pair[left], pixels=matches.pixels[left])
+
+
 def test_a_view_without_matches_is_kept_and_told(tmp_path):
     one = case(tmp_path, False)
-    last = [k for k, pair in enumerate(one.matches.views) if COUNT - 1 in pair]
-    left = ~torch.isin(one.matches.pair, torch.tensor(last))
-    matches = replace(one.matches, pair=one.matches.pair[left], pixels=one.matches.pixels[left])
-    done = refine_cameras(one.scene, matches)
-    assert done.kept == [COUNT - 1]
+    done = refine_cameras(one.scene, without(one.matches, lambda i, j: COUNT - 1 in (i, j)))
+    assert done.kept == [COUNT - 1] and done.groups == [list(range(COUNT - 1))]
     assert torch.equal(done.cameras[COUNT - 1].world_from_camera, one.scene.cameras[COUNT - 1].world_from_camera)
     assert max(relative_errors(done.cameras[:-1], one.poses[:-1])) < 0.05
+
+
+def test_a_handful_of_matches_ties_nothing(tmp_path):
+    one = case(tmp_path, False)
+    last = torch.tensor([COUNT - 1 in one.matches.views[k] for k in one.matches.pair.tolist()])
+    left = ~last | (last.cumsum(0) <= 4)  # seen from both sides: eight sightings
+    matches = replace(one.matches, pair=one.matches.pair[left], pixels=one.matches.pixels[left])
+    assert refine_cameras(one.scene, matches, keep_lens=True).kept == [COUNT - 1]
+
+
+def test_groups_without_common_matches_stay_where_they_are_stated(tmp_path):
+    one = case(tmp_path, False)
+    done = refine_cameras(one.scene, without(one.matches, lambda i, j: (i < 3) != (j < 3)))
+    groups = [[0, 1, 2], [3, 4, 5, 6, 7]]
+    assert done.groups == groups and done.kept == []
+    for group in groups:
+        stated, found = one.scene.cameras[group], done.cameras[group]
+        assert max(relative_errors(found, one.poses[group])) < 0.05 < max(relative_errors(stated, one.poses[group]))
+        assert torch.allclose(found.centers.mean(0), stated.centers.mean(0), atol=1e-9)
+
+
+def test_masked_matches_do_not_count(tmp_path):
+    one = case(tmp_path, False)
+    mask = torch.ones(SIZE, dtype=torch.bool)
+    mask[: SIZE[0] // 2] = False
+    masked = (one.matches.pixels[..., 1] < SIZE[0] / 2).any(-1)
+    pixels = torch.where(masked[:, None, None], one.matches.pixels.flip(-2), one.matches.pixels)
+    scene = Known(one.scene.cameras, one.scene.maps, tmp_path, dict.fromkeys(range(COUNT), mask))
+    done = refine_cameras(scene, replace(one.matches, pixels=pixels))
+    assert max(relative_errors(done.cameras, one.poses)) < 0.1 and done.after < 0.1
+    scene.masks = {3: ~torch.ones(SIZE, dtype=torch.bool)}
+    assert refine_cameras(scene, one.matches, keep_lens=True).kept == [3]
+
+
+def test_poses_that_say_nothing_are_no_mistake_of_the_lens(tmp_path):
+    one = case(tmp_path, False)
+    same = Cameras(one.scene.cameras.intrinsics, torch.eye(4).expand(COUNT, 4, 4), SIZE)
+    matches = replace(one.matches, cameras=same)
+    done = refine_cameras(Known(same, one.scene.maps, tmp_path), matches)
+    assert torch.isfinite(done.cameras.world_from_camera).all() and done.after <= done.before
+    lens = torch.zeros(5, dtype=torch.float64)
+    wild = bundle.moved(same.world_from_camera, lens, torch.full((6 * COUNT + 2,), 1e3).double(), bundle.LENS)
+    assert wild[1].tolist() == pytest.approx([0, 0, 0.7, 0.5, 0]) and torch.isfinite(wild[0]).all()
+
+
+def test_an_even_part_of_very_many_matches_is_used(tmp_path, monkeypatch):
+    one = case(tmp_path, False)
+    monkeypatch.setattr(refinement, "MOST_MATCHES", 40 * len(one.matches.views))
+    used = []
+    monkeypatch.setattr(refinement, "adjusted", lambda *a: used.append(len(a[1])) or bundle.adjusted(*a))
+    done = refine_cameras(one.scene, one.matches, keep_lens=True)
+    assert 0.9 < max(used) / (2 * 40 * len(one.matches.views)) <= 1 < len(one.matches.pair) / max(used) * 2
+    assert done.after < done.before
 
 
 def test_half_of_the_views_without_depth_are_refined_by_the_others(tmp_path):
@@ -199,11 +282,13 @@ def test_half_of_the_views_without_depth_are_refined_by_the_others(tmp_path):
 def test_too_little_to_go_by_is_an_error(tmp_path):
     one = case(tmp_path, False)
     none = replace(one.matches, pair=one.matches.pair[:0], pixels=one.matches.pixels[:0])
-    with pytest.raises(ValueError, match=r"expected at least half of the views to share 20 matches .*, got 0 of 8"):
+    with pytest.raises(ValueError, match=r"expected at least half of the views to share 10 matches .*, got 0 of 8"):
         refine_cameras(one.scene, none)
     blind = Known(one.scene.cameras, [torch.full_like(depth, torch.nan) for depth in one.scene.maps], tmp_path)
     with pytest.raises(ValueError, match="got 0 of 8"):
         refine_cameras(blind, one.matches)
+    with pytest.raises(ValueError, match="matches: expected those of 7 views, got those of 8"):
+        refine_cameras(Known(one.scene.cameras[:-1], one.scene.maps[:-1], tmp_path), one.matches)
     many = one.scene.cameras[torch.arange(1001) % COUNT]
     with pytest.raises(ValueError, match="expected 2 to 1000 views, got 1001"):
         refine_cameras(Known(many, [None] * 1001, tmp_path), one.matches)
@@ -211,17 +296,17 @@ def test_too_little_to_go_by_is_an_error(tmp_path):
 
 def test_derivatives_are_those_of_finite_differences(tmp_path):
     one = case(tmp_path, False, wrong=0.1)
-    stated, free = one.matches.cameras, refinement.FREE
+    stated, free = one.matches.cameras, bundle.LENS
     seen = sightings(one.matches, one.scene.depth, stated)
     seen = Sightings(*(getattr(seen, name)[::40] for name in ("first", "second", "pixels", "depth")))
     poses, lens, scale = stated.world_from_camera, torch.zeros(5, dtype=torch.float64), 3.0
-    errors = refinement._errors(stated, seen)
-    normal, right = refinement._normal_equations(stated, seen, poses, lens, free, errors, scale)
+    errors = bundle.errors_of(stated, seen)
+    normal, right = bundle.normal_equations(stated, seen, poses, lens, free, errors, scale)
 
     def total(step: np.ndarray) -> float:
-        moved, bent = refinement._moved(poses, lens, torch.from_numpy(step), free)
-        cameras = refinement._posed(refinement.corrected(stated, bent), moved)
-        return refinement._total(refinement._errors(cameras, seen), scale)
+        moved, bent = bundle.moved(poses, lens, torch.from_numpy(step), free)
+        cameras = bundle.posed(corrected(stated, bent), moved)
+        return bundle.cost(bundle.errors_of(cameras, seen), scale)
 
     size = 6 * COUNT + len(free)
     slope = approx_fprime(np.zeros(size), total, 1e-7)
@@ -231,14 +316,65 @@ def test_derivatives_are_those_of_finite_differences(tmp_path):
     assert values[:6].abs().max() < 1e-12 and values[6] > 1e-6  # motions of the whole are all that nothing says
 
 
+def test_derivatives_of_some_at_a_time_add_up(tmp_path, monkeypatch):
+    one = case(tmp_path, False, wrong=0.1)
+    stated, lens = one.matches.cameras, torch.zeros(5, dtype=torch.float64)
+    seen = sightings(one.matches, one.scene.depth, stated)
+    arguments = (stated, seen, stated.world_from_camera, lens, bundle.LENS, bundle.errors_of(stated, seen), 3.0)
+    whole = bundle.normal_equations(*arguments)
+    monkeypatch.setattr(bundle, "CHUNK", 250)
+    assert len(list(seen.chunks())) > 5
+    for a, b in zip(whole, bundle.normal_equations(*arguments), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-9)
+
+
+def test_sightings_are_those_of_a_loop(tmp_path):
+    one = case(tmp_path, False)
+    maps = [depth if i != 2 else None for i, depth in enumerate(one.scene.maps)]
+    maps[1][:40] = torch.nan
+    seen = sightings(one.matches, lambda i: maps[i], one.matches.cameras)
+    found = list(zip(seen.first.tolist(), seen.second.tolist(), seen.pixels.tolist(), seen.depth.tolist(), strict=True))
+    expected = []
+    for pair, pixels in zip(one.matches.pair.tolist(), one.matches.pixels.tolist(), strict=True):
+        for own, other in ((0, 1), (1, 0)):
+            view, (x, y) = one.matches.views[pair][own], pixels[own]
+            z = math.nan if maps[view] is None else float(maps[view][int(y), int(x)])
+            if not math.isnan(z):
+                expected.append((view, one.matches.views[pair][other], [pixels[own], pixels[other]], z))
+    assert sorted(found) == sorted(expected) and len(found) > 1000
+    assert sum(seen.pairs()) == len(seen) and len(seen.pairs()) == len({(i, j) for i, j, *_ in found})
+
+
 def test_put_back_undoes_a_motion_of_the_whole():
     rng = np.random.default_rng(3)
     stated = torch.from_numpy(true_poses())
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = Rotation.random(random_state=3).as_matrix(), rng.normal(size=3)
-    assert torch.allclose(put_back(torch.from_numpy(motion) @ stated, stated), stated, atol=1e-12)
-    out = put_back(torch.from_numpy(motion) @ stated, stated + torch.eye(4, dtype=torch.float64)[3:] * 0, kept=[1, 4])
-    assert torch.allclose(out, stated, atol=1e-12)
+    everything = [list(range(COUNT))]
+    assert torch.allclose(put_back(torch.from_numpy(motion) @ stated, stated, everything), stated, atol=1e-12)
+    mixed = stated.clone()
+    mixed[[1, 4]] = torch.from_numpy(motion @ motion) @ stated[[1, 4]]
+    groups = [[0, 2, 3], [5, 6, 7]]
+    mixed[groups[1]] = torch.from_numpy(motion) @ stated[groups[1]]
+    assert torch.allclose(put_back(mixed, stated, groups), stated, atol=1e-12)
+    assert torch.equal(put_back(mixed, stated, groups)[[1, 4]], stated[[1, 4]])
+
+
+def test_put_back_leaves_the_mean_rotation_and_centre_of_noisy_poses():
+    rng = np.random.default_rng(4)
+    stated, poses = true_poses(), true_poses()
+    noise = Rotation.from_rotvec(0.05 * rng.normal(size=(COUNT, 3)))
+    poses[:, :3, :3], poses[:, :3, 3] = noise.as_matrix() @ poses[:, :3, :3], rng.normal(size=(COUNT, 3))
+    out = put_back(*map(torch.from_numpy, (poses, stated)), [list(range(COUNT))]).numpy()
+    turn = out[0, :3, :3] @ poses[0, :3, :3].T  # one for all, and the one that scipy finds
+    best = Rotation.align_vectors(
+        (stated[:, :3, :3]).transpose(0, 2, 1).reshape(-1, 3), poses[:, :3, :3].transpose(0, 2, 1).reshape(-1, 3)
+    )[0].as_matrix()
+    assert np.allclose(turn, best, atol=1e-9)
+    assert np.allclose(out[:, :3, :3], turn @ poses[:, :3, :3])
+    assert np.allclose(out[:, :3, 3].mean(0), stated[:, :3, 3].mean(0))
+    shape = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
+    assert np.allclose(out[:, :3, 3] - out[:, :3, 3].mean(0), shape @ turn.T)
 
 
 def test_pixels_are_carried_between_lenses_by_their_direction():
