@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from raytrans.data.images import values_at
 from raytrans.data.matching import LEAST, Matches
 from raytrans.data.scene import Scene
 from raytrans.data.scoring import both_sights, triangulated
@@ -88,8 +89,7 @@ def sampled_depth(scene: Scene, matches: Matches) -> tuple[Tensor, Tensor, Tenso
             own = sure & (index == view)
             small = matches.cameras[view]
             scale = torch.tensor([values.shape[1] / small.width, values.shape[0] / small.height], dtype=torch.float64)
-            x, y = (matches.pixels[own, side] * scale).long().unbind(-1)
-            at = values[y.clamp(0, values.shape[0] - 1), x.clamp(0, values.shape[1] - 1)].double()
+            at = values_at(values, matches.pixels[own, side] * scale).double()
             known = torch.isfinite(at)
             stated.append(at[known])
             found.append(depth[own][known])
@@ -122,7 +122,6 @@ def carried(here: Tensor, there: Tensor, a: Cameras, b: Cameras) -> Tensor:
     rays = a.pixel_rays((torch.stack([x, y], -1).double() + 0.5).reshape(-1, 2))
     points = a.centers + rays.direction * (depth / (rays.direction @ a.forward))[:, None]
     pixels, z = b.project(points.nan_to_num(0.0))
-    column, row = pixels.floor().unbind(-1)
-    inside = (column >= 0) & (row >= 0) & (column < b.width) & (row < b.height) & (z > 0) & torch.isfinite(depth)
-    stored = there[row[inside].long(), column[inside].long()].double()
-    return ((stored - z[inside]) / z[inside]).abs()[torch.isfinite(stored)]
+    before = (z > 0) & torch.isfinite(depth)
+    stored, z = values_at(there, pixels[before]).double(), z[before]
+    return ((stored - z) / z).abs()[torch.isfinite(stored)]

@@ -236,10 +236,15 @@ def resample_nearest(image: Tensor, grid: Sequence[Sequence[float]], height: int
     """out[v, u] = image[y, x] at (x, y) = grid (u, v, 1), grid (2, 3), in pixels with centres at 0.5; NaN outside."""
     rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     v, u = torch.meshgrid(rows.double(), columns.double(), indexing="ij")
-    x, y = (torch.floor(a * u + b * v + c).long() for a, b, c in grid)
-    inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
-    values = image[y.clamp(0, image.shape[0] - 1), x.clamp(0, image.shape[1] - 1)]
-    return torch.where(inside, values, torch.nan)
+    return values_at(image, torch.stack([a * u + b * v + c for a, b, c in grid], -1))
+
+
+def values_at(values: Tensor, pixels: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n"]:
+    """Values of the pixels of a map (H, W) into which positions (x, y) fall, NaN outside of it."""
+    x, y = pixels.floor().long().unbind(-1)
+    inside = (x >= 0) & (y >= 0) & (x < values.shape[1]) & (y < values.shape[0])
+    found = values[y.clamp(0, values.shape[0] - 1), x.clamp(0, values.shape[1] - 1)]
+    return torch.where(inside, found, torch.nan)
 
 
 def read_npy(path: Path) -> np.ndarray:

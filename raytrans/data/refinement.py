@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from raytrans.data.bundle import FLOOR, LENS, Sightings, adjusted, cost, errors_of, median, posed
+from raytrans.data.images import values_at
 from raytrans.data.lensfit import corrected
 from raytrans.data.matching import LEAST, Matches
 from raytrans.data.scene import Scene
@@ -208,8 +209,7 @@ def _unmasked(matches: Matches, scene: Scene) -> Matches:
         if mask is not None:
             own, row = (sides == view).nonzero(as_tuple=True)
             camera = matches.cameras[view]
-            shown = _read(torch.where(mask, 1.0, torch.nan), matches.pixels[row, own], camera, camera)
-            kept[row[~torch.isfinite(shown)]] = False
+            kept[row[~(_read(mask, matches.pixels[row, own], camera, camera) == 1)]] = False
     return replace(matches, pair=matches.pair[kept], pixels=matches.pixels[kept])
 
 
@@ -232,20 +232,15 @@ def _tied(matches: Matches, depth_of: DepthOf) -> tuple[Matches, list[list[int]]
     )
 
 
-def carried(camera: Cameras, pixels: Float[Tensor, "*n 2"], other: Cameras) -> Float[Tensor, "*n 2"]:
+def relensed(camera: Cameras, pixels: Float[Tensor, "*n 2"], other: Cameras) -> Float[Tensor, "*n 2"]:
     """Pixels of one camera as those of another lens at the same place that look the same way."""
     here = posed(camera, torch.eye(4, dtype=torch.float64))
     return posed(other, torch.eye(4, dtype=torch.float64)).project(here.pixel_rays(pixels).direction)[0]
 
 
 def _read(values: Tensor, pixels: Float[Tensor, "*n 2"], camera: Cameras, of_map: Cameras) -> Float[Tensor, "*n"]:
-    size = torch.tensor(
-        [values.shape[1] / int(of_map.width), values.shape[0] / int(of_map.height)], dtype=torch.float64
-    )
-    x, y = (carried(camera, pixels, of_map) * size).floor().long().unbind(-1)
-    inside = (x >= 0) & (y >= 0) & (x < values.shape[1]) & (y < values.shape[0])
-    found = values[y.clamp(0, values.shape[0] - 1), x.clamp(0, values.shape[1] - 1)].double()
-    return torch.where(inside, found, torch.nan)
+    scale = torch.tensor([values.shape[1] / of_map.width, values.shape[0] / of_map.height], dtype=torch.float64)
+    return values_at(values, relensed(camera, pixels, of_map) * scale).double()
 
 
 def _at_full_size(stated: Cameras, fitted: Cameras, poses: Tensor) -> Cameras:

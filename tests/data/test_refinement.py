@@ -14,10 +14,10 @@ from raytrans.data.bundle import Sightings
 from raytrans.data.lensfit import corrected
 from raytrans.data.matching import Matches
 from raytrans.data.refinement import (
-    carried,
     pairs_to_match,
     put_back,
     refine_cameras,
+    relensed,
     sightings,
 )
 from raytrans.data.scene import Frame, Scene
@@ -381,7 +381,7 @@ def test_pixels_are_carried_between_lenses_by_their_direction():
     bent = Cameras(intrinsics(150), np.eye(4), SIZE, distortion=[0.1, 0.0, 0.0, 0.0])
     plain = Cameras(intrinsics(130), Rotation.random(random_state=1).as_matrix() @ np.eye(3, 4), SIZE)
     pixels = torch.tensor([[20.0, 30.0], [80.0, 60.0], [150.0, 110.0]], dtype=torch.float64)
-    x = (carried(plain, pixels, bent) - torch.tensor([80.0, 60.0])) / 150
+    x = (relensed(plain, pixels, bent) - torch.tensor([80.0, 60.0])) / 150
     u = (pixels - torch.tensor([80.0, 60.0])) / 130
     assert torch.allclose(x, u * (1 + 0.1 * u.square().sum(-1, keepdim=True)), atol=1e-9)
 
