@@ -19,6 +19,7 @@ from raytrans.data.scoring import limit
 from raytrans.export.files import write_depth_png, write_npy
 from raytrans.export.transforms import write_transforms_scene
 
+UNIT = 3.0  # times the stated distances beyond which depth and poses have different units
 PARTS = ("images", "masks", "depth", "transforms.json")  # in this order: without the cameras the rest is no scene
 
 
@@ -61,8 +62,7 @@ def main(arguments: Namespace) -> int:
     )
     for line in closing(scene, done, out):
         cli.say(line)
-    if not done.after <= limit(matches.cameras):
-        cli.warn(["the refined cameras do not fit the pictures either: is it their depth?"])
+    cli.warn(doubts(scene, done, limit(matches.cameras)))
     return 0
 
 
@@ -125,6 +125,20 @@ def numbers(scene: Scene, done: Refinement) -> dict[str, object]:
         "groups": done.groups,
         "kept": done.kept,
     }
+
+
+def doubts(scene: Scene, done: Refinement, most: float) -> list[str]:
+    """What speaks against a refinement; `most` pixels are an error that cameras which fit stay below."""
+    out = []
+    if not done.after <= most:
+        out.append("the refined cameras do not fit the pictures either: is it their depth?")
+    stated, found = (c.centers - c.centers.mean(0) for c in (scene.cameras, done.cameras))
+    grown = float(found.norm() / stated.norm())
+    if grown > UNIT or grown < 1 / UNIT:
+        out.append(
+            f"the cameras lie {grown:.3g} times as far apart as stated: is the unit of the depth that of the poses?"
+        )
+    return out
 
 
 def closing(scene: Scene, done: Refinement, out: Path) -> list[str]:

@@ -165,6 +165,19 @@ def test_depth_that_belongs_to_nothing_is_told(wrong, tmp_path, capsys):
     assert "do not fit the pictures either" in capsys.readouterr().out
 
 
+def test_depth_in_another_unit_than_the_poses_is_told(wrong, tmp_path, capsys):
+    shutil.copytree(wrong, tmp_path / "scene")
+    file = tmp_path / "scene" / "transforms.json"
+    values = json.loads(file.read_text())
+    values["depth_unit_scale_factor"] *= 100
+    for frame in values["frames"]:
+        frame.pop("depth_unit_scale_factor", None)
+    file.write_text(json.dumps(values))
+    assert run(tmp_path / "scene", "--out", tmp_path / "out", "--keep-lens") == 0
+    said = capsys.readouterr()
+    assert "times as far apart as stated: is the unit of the depth that of the poses?" in said.out + said.err
+
+
 def test_a_run_that_breaks_off_leaves_no_folder(wrong, tmp_path, monkeypatch, capsys):
     copied = shutil.copyfile
     calls = []
