@@ -95,7 +95,10 @@ def write_scene(model: Any, work: Path, out: Path, undistort: bool) -> None:
         plain = work / "undistorted"
         require_pycolmap().undistort_images(plain, sparse, images)
         images, sparse = plain / "images", plain / "sparse"
-    move_in({images: out / "images", sparse: out / "sparse" / "0"})
+    models = work / "models"
+    models.mkdir()
+    sparse.rename(models / "0")
+    move_in({images: out / "images", models: out / "sparse"})
 
 
 def report(model: Any, photos: list[Photo], seconds: float) -> dict[str, object]:

@@ -30,6 +30,7 @@ def working_folder(out: Path) -> Iterator[Path]:
         for left in out.glob(f"{UNFINISHED}*"):
             _remove(left)
         with TemporaryDirectory(prefix=UNFINISHED, dir=out) as name, locked(Path(name) / CLAIM):
+            check_new(out)  # again: another run may have ended meanwhile
             yield Path(name)
     except BaseException:
         with suppress(OSError):  # one that holds something by now stays
@@ -40,13 +41,14 @@ def working_folder(out: Path) -> Iterator[Path]:
 
 def move_in(files: Mapping[Path, Path]) -> None:
     """Move files and folders to new places, in order: all of them, or none where one move fails or is interrupted."""
+    begun = []
     try:
         for source, target in files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            begun.append((source, target))
             os.rename(source, target)
     except BaseException:
-        for source, target in files.items():
-            with suppress(OSError):
+        for source, target in begun:
+            if not source.exists():
                 os.rename(target, source)
         raise
 

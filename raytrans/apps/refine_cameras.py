@@ -124,6 +124,7 @@ def numbers(scene: Scene, done: Refinement) -> dict[str, object]:
         "moved": done.moved,
         "groups": done.groups,
         "kept": done.kept,
+        "doubtful": done.doubtful,
     }
 
 
@@ -132,6 +133,8 @@ def doubts(scene: Scene, done: Refinement, most: float) -> list[str]:
     out = []
     if not done.after <= most:
         out.append("the refined cameras do not fit the pictures either: is it their depth?")
+    elif done.doubtful:
+        out.append(f"views that do not fit the others, whose poses or depth are wrong: {done.doubtful}")
     stated, found = (c.centers - c.centers.mean(0) for c in (scene.cameras, done.cameras))
     grown = float(found.norm() / stated.norm())
     if grown > UNIT or grown < 1 / UNIT:

@@ -95,7 +95,9 @@ def adjusted(
         before = cost(errors, scale)
         normal, right = normal_equations(stated, seen, poses, lens, free, errors, scale)
         while damping < HOPELESS:
-            factor, failed = torch.linalg.cholesky_ex(normal + damping * normal.diagonal().diag_embed())
+            damped = normal.clone()
+            damped.diagonal().mul_(1 + damping)
+            factor, failed = torch.linalg.cholesky_ex(damped)
             step = -torch.cholesky_solve(right[:, None], factor)[:, 0]
             if not failed and bool(torch.isfinite(step).all()):
                 trial = moved(poses, lens, step, free)

@@ -1,9 +1,10 @@
 """Cameras of an RGB-D capture, refined by bundle adjustment of matched features with their measured depth.
 
 Fits with more and more freedom are tried: the poses alone; a factor of the focal lengths and k1 as well, shared by all
-views; and depth maps that are those of a camera of their own at the same place, with the stated lens. Each is taken
-only where its median error is 5 % smaller than that of the best before it, the stated cameras first: cameras that were
-right stay as they are. Depth gives the scale. Where the cameras as a whole stand cannot be seen: they are put back onto
+views; and depth maps that are those of a camera of their own at the same place, with the stated lens. Each is judged
+by matches that it was not fitted to: either half of them is fitted and measured by the other. It is taken only where
+the median error is 5 % smaller than that of the best before it, the stated cameras first: cameras that were right stay
+as they are. Depth gives the scale. Where the cameras as a whole stand cannot be seen: they are put back onto
 the stated ones, by the mean rotation and the mean centre, and so is every group of views that shares no matches with
 the others. The fit itself: `raytrans.data.bundle`.
 """
@@ -11,10 +12,7 @@ the others. The fit itself: `raytrans.data.bundle`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from raytrans.data.bundle import FLOOR, LENS, Sightings, adjusted, cost, errors_of, median, posed
@@ -22,16 +20,18 @@ from raytrans.data.images import values_at
 from raytrans.data.lensfit import corrected
 from raytrans.data.matching import LEAST, Matches
 from raytrans.data.scene import Scene
+from raytrans.data.scoring import limit
 from raytrans.geometry.cameras import Cameras
-from raytrans.shapes import Float
+from raytrans.shapes import Float, Int
 
 GAPS = (1, 2, 3, 5, 8, 13, 21, 34)  # in the order of the files, as a video has it
 NEAREST = 6
 LOOKUPS, AGAIN = 20, 1 - 1e-4  # rounds at most; times the mean that a further round has to reach
-CLEARLY = 0.95  # times the error of less free cameras: what a fit has to reach to be taken
+CLEARLY = 0.95  # times the error of less free cameras: what a fit has to reach on other matches to be taken
 MOST_VIEWS = 1000
 MOST_MATCHES = 200_000  # of all pairs together; more say the same again
 TIED = 10  # matches of known depth that tie two views together
+WORSE = 3.0  # times the median error of all: what a view that does not fit the others is off by at least
 MEASURED = 0.5  # least share of views that must have been moved
 
 
@@ -41,8 +41,9 @@ class Refinement:
 
     before, after: median reprojection error in pixels of the matched pictures. separate: whether the depth maps fit
     better as those of a camera of their own, with the stated lens, than as pixels of the pictures. groups: views that
-    matches tie to each other; kept: those tied to no other, whose poses stay as stated. moved: median distance of the
-    views in groups from their stated centres, in units of the poses.
+    matches tie to each other; kept: those tied to no other, whose poses stay as stated; doubtful: those whose own
+    median error is more than thrice that of all, and beyond what cameras that fit stay below. moved: median distance of
+    the views in groups from their stated centres, in units of the poses.
     """
 
     cameras: Cameras
@@ -51,6 +52,7 @@ class Refinement:
     separate: bool
     groups: list[list[int]]
     kept: list[int]
+    doubtful: list[int]
     moved: float
 
     def depth(self, scene: Scene, index: int) -> Float[Tensor, "height width"] | None:
@@ -87,8 +89,9 @@ def refine_cameras(
 ) -> Refinement:
     """Cameras of a scene with depth maps that fit matched features best; `keep_lens` leaves all but the poses.
 
-    tell("fitting cameras", done, count) is called before each fit. Matches where a view is masked do not count. Of more
-    than 200,000 matches an even part of every pair is used, not less than 20.
+    tell("fitting cameras", done, count) is called before each fit. Matches where a view is masked do not count. Where
+    there are more than 200,000 matches, every pair gives an even part of its own, at most 200,000 over the number of
+    pairs and 20 at least.
 
     See `Refinement`. Raises ValueError for a scene of one view or of more than 1000, for matches of another number of
     views, and where fewer than half of the views share 10 matches of known depth with another.
@@ -96,7 +99,9 @@ def refine_cameras(
     _check_count(scene)
     if len(matches.cameras) != len(scene):
         raise ValueError(f"matches: expected those of {len(scene)} views, got those of {len(matches.cameras)}")
-    matches = _unmasked(matches.thinned(max(LEAST, MOST_MATCHES // max(1, len(matches.views)))), scene)
+    matches = _unmasked(matches, scene)
+    if len(matches.pair) > MOST_MATCHES:
+        matches = matches.thinned(max(LEAST, MOST_MATCHES // len(matches.views)))
     matches, groups = _tied(matches, scene.depth)
     used = sorted(i for group in groups for i in group)
     if len(used) < max(2, MEASURED * len(scene)):
@@ -106,21 +111,27 @@ def refine_cameras(
         )
     stated = matches.cameras
     best = as_stated = _looked_up(matches, scene.depth, False, stated)
+    least, chosen = as_stated.after, None
     freedom = [((), False)] if keep_lens else [((), False), (LENS, False), (LENS, True)]
     for done, (free, separate) in enumerate(freedom):
-        tell("fitting cameras", done, len(freedom))
-        fit = _fitted(matches, scene.depth, separate, free)
-        best = fit if fit.after < CLEARLY * best.after else best
-    poses = stated.world_from_camera
-    if best is not as_stated:
+        tell("fitting cameras", done, len(freedom) + 1)
+        error = _judged(matches, scene.depth, separate, free)
+        if error < CLEARLY * least:
+            least, chosen = error, (separate, free)
+    poses, cameras = stated.world_from_camera, scene.cameras
+    if chosen is not None:
+        tell("fitting cameras", len(freedom), len(freedom) + 1)
+        best = _fitted(matches, scene.depth, *chosen)
         poses = put_back(best.cameras.world_from_camera, poses, groups)
+        cameras = _at_full_size(scene.cameras, best.cameras, poses)
     return Refinement(
-        scene.cameras if best is as_stated else _at_full_size(scene.cameras, best.cameras, poses),
+        cameras,
         as_stated.after,
         best.after,
         best.separate,
         groups,
         [i for i in range(len(scene)) if i not in set(used)],
+        _doubtful(best, max(limit(stated), WORSE * best.after)),
         float((poses[used, :3, 3] - stated.centers[used]).norm(dim=-1).median()),
     )
 
@@ -180,12 +191,40 @@ def _fitted(matches: Matches, depth_of: DepthOf, separate: bool, free: Sequence[
     return best
 
 
+def _judged(matches: Matches, depth_of: DepthOf, separate: bool, free: Sequence[int]) -> float:
+    """Median error of either half of the matches with the cameras that fit the other half."""
+    even = torch.arange(len(matches.pair)) % 2 == 0
+    halves = [replace(matches, pair=matches.pair[half], pixels=matches.pixels[half]) for half in (even, ~even)]
+    errors = []
+    for half, other in (halves, halves[::-1]):
+        cameras = _fitted(half, depth_of, separate, free).cameras
+        errors.append(errors_of(cameras, _looked_up(other, depth_of, separate, cameras).seen))
+    return median(torch.cat(errors))
+
+
+def _doubtful(fit: _Fit, most: float) -> list[int]:
+    """Views in which the median of their own matches is off by more than `most` pixels."""
+    errors, seen = errors_of(fit.cameras, fit.seen), fit.seen
+    views = torch.cat([seen.first, seen.second]).unique().tolist()
+    return [i for i in views if median(errors[(seen.first == i) | (seen.second == i)]) > most]
+
+
 def sightings(matches: Matches, depth_of: DepthOf, cameras: Cameras) -> Sightings:
     """Matches with the depth that one of both views has there, each view in turn the first.
 
     cameras: those of the pictures; the depth maps (H, W), NaN where unknown, belong to the cameras of `matches`, at the
     same places.
     """
+    sides, depth = torch.stack(matches.sides()), _depths(matches, depth_of, cameras)
+    own, row = torch.isfinite(depth).nonzero(as_tuple=True)
+    order = (sides[own, row] * len(matches.cameras) + sides[1 - own, row]).argsort(stable=True)
+    own, row = own[order], row[order]
+    pixels = torch.stack([matches.pixels[row, own], matches.pixels[row, 1 - own]], 1)
+    return Sightings(sides[own, row], sides[1 - own, row], pixels, depth[own, row])
+
+
+def _depths(matches: Matches, depth_of: DepthOf, cameras: Cameras) -> Float[Tensor, "2 n"]:
+    """z-depth of either view at every match, NaN where unknown."""
     sides = torch.stack(matches.sides())
     depth = torch.full(sides.shape, torch.nan, dtype=torch.float64)
     for view in sides.unique().tolist():
@@ -193,11 +232,7 @@ def sightings(matches: Matches, depth_of: DepthOf, cameras: Cameras) -> Sighting
         if values is not None:
             own, row = (sides == view).nonzero(as_tuple=True)
             depth[own, row] = _read(values, matches.pixels[row, own], cameras[view], matches.cameras[view])
-    own, row = (torch.isfinite(depth) & (depth > 0)).nonzero(as_tuple=True)
-    order = (sides[own, row] * len(matches.cameras) + sides[1 - own, row]).argsort(stable=True)
-    own, row = own[order], row[order]
-    pixels = torch.stack([matches.pixels[row, own], matches.pixels[row, 1 - own]], 1)
-    return Sightings(sides[own, row], sides[1 - own, row], pixels, depth[own, row])
+    return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.nan)
 
 
 def _unmasked(matches: Matches, scene: Scene) -> Matches:
@@ -215,21 +250,27 @@ def _unmasked(matches: Matches, scene: Scene) -> Matches:
 
 def _tied(matches: Matches, depth_of: DepthOf) -> tuple[Matches, list[list[int]]]:
     """Matches of the pairs of views that at least 10 of known depth tie together, and the groups these make."""
-    seen = sightings(matches, depth_of, matches.cameras)
-    count = len(matches.cameras)
-    ties = torch.bincount(
-        torch.minimum(seen.first, seen.second) * count + torch.maximum(seen.first, seen.second), minlength=count**2
-    )
+    known = torch.isfinite(_depths(matches, depth_of, matches.cameras)).any(0)
+    count, (first, second) = len(matches.cameras), matches.sides()
+    both = torch.minimum(first, second) * count + torch.maximum(first, second)
+    ties = torch.bincount(both[known], minlength=count**2)
     strong = (ties >= TIED).nonzero()[:, 0]
-    a, b = strong // count, strong % count
-    found = connected_components(coo_array((np.ones(len(a)), (a.numpy(), b.numpy())), shape=(count, count)), False)[1]
-    groups = [np.flatnonzero(found == label).tolist() for label in np.unique(found)]
-    first, second = matches.sides()
-    kept = torch.isin(torch.minimum(first, second) * count + torch.maximum(first, second), strong)
-    return (
-        replace(matches, pair=matches.pair[kept], pixels=matches.pixels[kept]),
-        sorted(group for group in groups if len(group) > 1),
-    )
+    kept = torch.isin(both, strong)
+    tied = replace(matches, pair=matches.pair[kept], pixels=matches.pixels[kept])
+    return tied, connected(count, strong // count, strong % count)
+
+
+def connected(count: int, first: Int[Tensor, " n"], second: Int[Tensor, " n"]) -> list[list[int]]:
+    """Groups of two or more of `count` views that pairs tie together, directly or through others, each rising."""
+    ends, lowest = torch.cat([first, second]), torch.arange(count)
+    while True:
+        low = torch.minimum(lowest[first], lowest[second])
+        spread = lowest.scatter_reduce(0, ends, torch.cat([low, low]), "amin")
+        if torch.equal(spread, lowest):
+            break
+        lowest = spread
+    groups = [(lowest == label).nonzero()[:, 0].tolist() for label in lowest.unique()]
+    return [group for group in groups if len(group) > 1]
 
 
 def relensed(camera: Cameras, pixels: Float[Tensor, "*n 2"], other: Cameras) -> Float[Tensor, "*n 2"]:

@@ -97,7 +97,7 @@ def refinement(scene: Scene, separate: bool) -> Refinement:
     k[:, :2, :2] *= 0.9
     size = torch.stack([scene.cameras.height, scene.cameras.width], -1)
     cameras = Cameras(k if separate else scene.cameras.intrinsics, scene.cameras.world_from_camera, size)
-    return Refinement(cameras, 1.0, 0.5, separate, [list(range(len(scene)))], [], 0.1)
+    return Refinement(cameras, 1.0, 0.5, separate, [list(range(len(scene)))], [], [], 0.1)
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -143,10 +143,11 @@ def test_an_interrupt_while_the_parts_move_leaves_no_folder(at, wrong, tmp_path,
     assert run(wrong, "--out", tmp_path / "out", "--keep-lens", "--max-size", 64) == 0
 
 
-def test_cameras_that_are_right_are_written_as_they_are(wrong, tmp_path, capsys):
+@pytest.mark.parametrize("count", [2, COUNT])
+def test_cameras_that_are_right_are_written_as_they_are(count, wrong, tmp_path, capsys):
     shutil.copytree(wrong, tmp_path / "scene")
     values = json.loads((ROOM / "transforms.json").read_text())
-    values["frames"] = values["frames"][:COUNT]
+    values["frames"] = values["frames"][:count]
     (tmp_path / "scene" / "transforms.json").write_text(json.dumps(values))
     assert run(tmp_path / "scene", "--out", tmp_path / "out") == 0
     assert "no other cameras fit clearly better: they stay as stated" in capsys.readouterr().out
@@ -176,6 +177,17 @@ def test_depth_in_another_unit_than_the_poses_is_told(wrong, tmp_path, capsys):
     assert run(tmp_path / "scene", "--out", tmp_path / "out", "--keep-lens") == 0
     said = capsys.readouterr()
     assert "times as far apart as stated: is the unit of the depth that of the poses?" in said.out + said.err
+
+
+def test_a_view_that_does_not_fit_the_others_is_told(wrong, tmp_path):
+    scene = raytrans.open_scene(wrong)
+    values = {"doubtful": [3], "after": 0.5, "kept": []}
+    done = replace(refinement(scene, False), **values)
+    assert refine_cameras.doubts(scene, done, 1.0) == [
+        "views that do not fit the others, whose poses or depth are wrong: [3]"
+    ]
+    assert refine_cameras.numbers(scene, done)["doubtful"] == [3]
+    assert refine_cameras.doubts(scene, replace(done, doubtful=[]), 1.0) == []
 
 
 def test_a_run_that_breaks_off_leaves_no_folder(wrong, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import approx_fprime
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from raytrans.data import bundle, refinement
@@ -14,6 +16,7 @@ from raytrans.data.bundle import Sightings
 from raytrans.data.lensfit import corrected
 from raytrans.data.matching import Matches
 from raytrans.data.refinement import (
+    connected,
     pairs_to_match,
     put_back,
     refine_cameras,
@@ -187,6 +190,25 @@ def test_cameras_that_are_right_stay_as_they_are(tmp_path):
     assert done.cameras is one.scene.cameras and done.moved == 0 and done.after == done.before < 0.2
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_few_and_noisy_matches_do_not_move_cameras_that_are_right(seed, tmp_path):
+    """120 parameters fit 240 matches better than the truth does: those they were not fitted to tell."""
+    one = case(tmp_path, False, noise=0.0, stated_focal=150.0, seed=seed)
+    few = one.matches.thinned(20)
+    noise = 0.5 * torch.randn(few.pixels.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    done = refine_cameras(one.scene, replace(few, pixels=few.pixels + noise))
+    assert done.cameras is one.scene.cameras and done.doubtful == []
+
+
+def test_a_view_that_is_turned_round_is_doubtful(tmp_path):
+    one = case(tmp_path, False)
+    poses = one.scene.cameras.world_from_camera.clone()
+    poses[3, :3, :3] = poses[3, :3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64))
+    wrong = Cameras(one.scene.cameras.intrinsics, poses, SIZE)
+    done = refine_cameras(Known(wrong, one.scene.maps, tmp_path), replace(one.matches, cameras=wrong), keep_lens=True)
+    assert done.doubtful == [3] and done.kept == [] and done.after < 1
+
+
 @pytest.mark.parametrize("separate", [False, True])
 def test_matches_of_smaller_pictures_of_another_shape_do_as_well(separate, tmp_path):
     one = case(tmp_path, separate)
@@ -219,12 +241,24 @@ def test_a_view_without_matches_is_kept_and_told(tmp_path):
     assert max(relative_errors(done.cameras[:-1], one.poses[:-1])) < 0.05
 
 
-def test_a_handful_of_matches_ties_nothing(tmp_path):
+def test_ten_matches_tie_a_view_and_nine_do_not(tmp_path):
     one = case(tmp_path, False)
-    last = torch.tensor([COUNT - 1 in one.matches.views[k] for k in one.matches.pair.tolist()])
-    left = ~last | (last.cumsum(0) <= 4)  # seen from both sides: eight sightings
-    matches = replace(one.matches, pair=one.matches.pair[left], pixels=one.matches.pixels[left])
-    assert refine_cameras(one.scene, matches, keep_lens=True).kept == [COUNT - 1]
+    last = torch.tensor([one.matches.views[k] == (COUNT - 2, COUNT - 1) for k in one.matches.pair.tolist()])
+    other = torch.tensor([COUNT - 1 in one.matches.views[k] for k in one.matches.pair.tolist()]) & ~last
+    for count in (9, 10):
+        left = ~other & (~last | (last.cumsum(0) <= count))
+        matches = replace(one.matches, pair=one.matches.pair[left], pixels=one.matches.pixels[left])
+        assert refine_cameras(one.scene, matches, keep_lens=True).kept == ([COUNT - 1] if count == 9 else [])
+
+
+def test_connected_groups_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    for edges in (0, 1, 10, 25, 60):
+        first, second = rng.integers(0, 40, (2, edges))
+        found = connected(40, torch.from_numpy(first), torch.from_numpy(second))
+        labels = connected_components(coo_array((np.ones(edges), (first, second)), shape=(40, 40)), False)[1]
+        groups = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+        assert found == sorted(group for group in groups if len(group) > 1)
 
 
 def test_groups_without_common_matches_stay_where_they_are_stated(tmp_path):
@@ -284,6 +318,8 @@ def test_too_little_to_go_by_is_an_error(tmp_path):
     none = replace(one.matches, pair=one.matches.pair[:0], pixels=one.matches.pixels[:0])
     with pytest.raises(ValueError, match=r"expected at least half of the views to share 10 matches .*, got 0 of 8"):
         refine_cameras(one.scene, none)
+    with pytest.raises(ValueError, match="got 2 of 8"):
+        refine_cameras(one.scene, without(one.matches, lambda i, j: (i, j) != (2, 3)))
     blind = Known(one.scene.cameras, [torch.full_like(depth, torch.nan) for depth in one.scene.maps], tmp_path)
     with pytest.raises(ValueError, match="got 0 of 8"):
         refine_cameras(blind, one.matches)
@@ -358,6 +394,26 @@ def test_put_back_undoes_a_motion_of_the_whole():
     mixed[groups[1]] = torch.from_numpy(motion) @ stated[groups[1]]
     assert torch.allclose(put_back(mixed, stated, groups), stated, atol=1e-12)
     assert torch.equal(put_back(mixed, stated, groups)[[1, 4]], stated[[1, 4]])
+
+
+def test_put_back_never_mirrors():
+    """Three half turns about the axes of a camera: the orthogonal matrix nearest to their sum is a reflection."""
+    stated = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+    poses = stated.clone()
+    poses[:, :3, :3] = torch.from_numpy(Rotation.from_rotvec(math.pi * np.eye(3)).as_matrix())
+    assert torch.linalg.det(poses[:, :3, :3].sum(0)) < 0
+    out = put_back(poses, stated, [[0, 1, 2]])
+    assert torch.allclose(torch.linalg.det(out[:, :3, :3]), torch.ones(3, dtype=torch.float64))
+
+
+def test_a_step_that_is_no_number_is_not_taken(tmp_path, monkeypatch):
+    one = case(tmp_path, False)
+    stated, lens = one.matches.cameras, torch.zeros(5, dtype=torch.float64)
+    seen, size = sightings(one.matches, one.scene.depth, stated), 6 * COUNT + 2
+    for normal, right in ((-torch.eye(size), torch.ones(size)), (torch.eye(size), torch.full((size,), torch.nan))):
+        monkeypatch.setattr(bundle, "normal_equations", lambda *_, n=normal, r=right: (n.double(), r.double()))
+        poses, found = bundle.adjusted(stated, seen, stated.world_from_camera, lens, bundle.LENS)
+        assert torch.equal(poses, stated.world_from_camera) and torch.equal(found, lens)
 
 
 def test_put_back_leaves_the_mean_rotation_and_centre_of_noisy_poses():
