@@ -1,123 +1,20 @@
 """Bundle adjustment of RGB-D captures against cameras and a surface that are known exactly."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import approx_fprime
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from raytrans.data import bundle, refinement
-from raytrans.data.bundle import Sightings
-from raytrans.data.lensfit import corrected
 from raytrans.data.matching import Matches
-from raytrans.data.refinement import (
-    connected,
-    pairs_to_match,
-    put_back,
-    refine_cameras,
-    relensed,
-    sightings,
-)
-from raytrans.data.scene import Frame, Scene
+from raytrans.data.refinement import connected, pairs_to_match, put_back, refine_cameras, relensed, sightings
 from raytrans.geometry.cameras import Cameras
-
-SIZE = (120, 160)
-COUNT = 8
-RADIUS, MIDDLE = 3.0, np.array([1.3, -0.8, 0.6])  # depth from 1.6 to 4.6: one about the cameras would not tell focal
-
-
-def intrinsics(focal: float) -> np.ndarray:
-    return np.array([[focal, 0, SIZE[1] / 2], [0, focal, SIZE[0] / 2], [0, 0, 1]])
-
-
-def true_poses() -> np.ndarray:
-    poses = np.tile(np.eye(4), (COUNT, 1, 1))
-    for i, pose in enumerate(poses):
-        pose[:3, :3] = Rotation.from_euler(
-            "xyz", [6 * math.sin(i), 5 * i - 18, 3 * math.cos(i)], degrees=True
-        ).as_matrix()
-        pose[:3, 3] = 0.3 * np.array([math.cos(2 * i), math.sin(3 * i), 0.1 * i - 0.5])
-    return poses
-
-
-def inside_sphere(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Where rays from inside meet the sphere, which is no plane and has no edge: the closed form of the oracle."""
-    origin = origin - MIDDLE
-    b, c = direction @ origin, origin @ origin - RADIUS**2
-    a = (direction**2).sum(-1)
-    return (-b + np.sqrt(b**2 - a * c)) / a
-
-
-def depth_map(pose: np.ndarray, k: np.ndarray, size: tuple[int, int] = SIZE) -> torch.Tensor:
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    local = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3) @ np.linalg.inv(k).T
-    return torch.from_numpy(inside_sphere(pose[:3, 3], local @ pose[:3, :3].T).reshape(size))
-
-
-def seen_at(pose: np.ndarray, k: np.ndarray, points: np.ndarray) -> np.ndarray:
-    local = (points - pose[:3, 3]) @ pose[:3, :3]
-    return (local @ k.T)[:, :2] / local[:, 2:]
-
-
-class Known(Scene):
-    """A scene whose depth maps and masks are in memory."""
-
-    def __init__(self, cameras: Cameras, maps: list[torch.Tensor | None], tmp_path, masks=None):
-        super().__init__(cameras, [Frame(tmp_path / f"{i}.png") for i in range(len(maps))], path=tmp_path)
-        self.maps, self.masks = maps, masks or {}
-
-    def mask(self, index: int) -> torch.Tensor | None:
-        return self.masks.get(index)
-
-    def depth(self, index: int) -> torch.Tensor | None:
-        return self.maps[index]
-
-
-@dataclass
-class Case:
-    scene: Known
-    matches: Matches
-    poses: np.ndarray
-    focal: float
-
-
-def case(
-    tmp_path, separate: bool, wrong: float = 0.0, noise: float = 1.0, stated_focal: float = 162.0, seed: int = 0
-) -> Case:
-    """A capture of the sphere whose stated poses are off by degrees and centimetres, and focal length by 8 %.
-
-    separate: the depth camera has the stated focal length, else that of the pictures. wrong: share of false matches.
-    """
-    rng = np.random.default_rng(seed)
-    true = 150.0
-    poses, k = true_poses(), intrinsics(true)
-    pixels, views, pair = [], [], []
-    for i in range(COUNT):
-        for j in range(i + 1, min(COUNT, i + 4)):
-            p = rng.uniform(2, [SIZE[1] - 2, SIZE[0] - 2], (150, 2))
-            local = np.concatenate([p, np.ones((150, 1))], 1) @ np.linalg.inv(k).T @ poses[i, :3, :3].T
-            q = seen_at(poses[j], k, poses[i, :3, 3] + local * inside_sphere(poses[i, :3, 3], local)[:, None])
-            inside = ((q > 0) & (q < [SIZE[1], SIZE[0]])).all(-1)
-            p, q = p[inside], q[inside]
-            false = rng.random(len(q)) < wrong
-            q[false] = rng.uniform(0, [SIZE[1], SIZE[0]], (false.sum(), 2))
-            pair += [len(views)] * len(p)
-            views.append((i, j))
-            pixels.append(np.stack([p, q], 1))
-    stated = poses.copy()
-    stated[:, :3, :3] = (
-        Rotation.from_rotvec(noise * np.radians(2) * rng.normal(size=(COUNT, 3))).as_matrix() @ poses[:, :3, :3]
-    )
-    stated[:, :3, 3] += noise * 0.03 * rng.normal(size=(COUNT, 3))
-    cameras = Cameras(intrinsics(stated_focal), stated, SIZE, near=0.5, far=9.0)
-    maps = [depth_map(pose, intrinsics(stated_focal if separate else true)) for pose in poses]
-    matches = Matches(cameras, views, torch.tensor(pair), torch.from_numpy(np.concatenate(pixels)), views)
-    return Case(Known(cameras, maps, tmp_path), matches, poses, true)
+from tests.data.sphere_capture import COUNT, SIZE, Known, case, depth_map, intrinsics, true_poses
 
 
 def relative_errors(found: Cameras, poses: np.ndarray) -> tuple[float, float]:
@@ -330,40 +227,6 @@ def test_too_little_to_go_by_is_an_error(tmp_path):
         refine_cameras(Known(many, [None] * 1001, tmp_path), one.matches)
 
 
-def test_derivatives_are_those_of_finite_differences(tmp_path):
-    one = case(tmp_path, False, wrong=0.1)
-    stated, free = one.matches.cameras, bundle.LENS
-    seen = sightings(one.matches, one.scene.depth, stated)
-    seen = Sightings(*(getattr(seen, name)[::40] for name in ("first", "second", "pixels", "depth")))
-    poses, lens, scale = stated.world_from_camera, torch.zeros(5, dtype=torch.float64), 3.0
-    errors = bundle.errors_of(stated, seen)
-    normal, right = bundle.normal_equations(stated, seen, poses, lens, free, errors, scale)
-
-    def total(step: np.ndarray) -> float:
-        moved, bent = bundle.moved(poses, lens, torch.from_numpy(step), free)
-        cameras = bundle.posed(corrected(stated, bent), moved)
-        return bundle.cost(bundle.errors_of(cameras, seen), scale)
-
-    size = 6 * COUNT + len(free)
-    slope = approx_fprime(np.zeros(size), total, 1e-7)
-    assert np.allclose(2 * right.numpy(), slope, rtol=1e-3, atol=1e-3 * np.abs(slope).max())
-    values = torch.linalg.eigvalsh(normal) / normal.diagonal().mean()
-    assert torch.allclose(normal, normal.T)
-    assert values[:6].abs().max() < 1e-12 and values[6] > 1e-6  # motions of the whole are all that nothing says
-
-
-def test_derivatives_of_some_at_a_time_add_up(tmp_path, monkeypatch):
-    one = case(tmp_path, False, wrong=0.1)
-    stated, lens = one.matches.cameras, torch.zeros(5, dtype=torch.float64)
-    seen = sightings(one.matches, one.scene.depth, stated)
-    arguments = (stated, seen, stated.world_from_camera, lens, bundle.LENS, bundle.errors_of(stated, seen), 3.0)
-    whole = bundle.normal_equations(*arguments)
-    monkeypatch.setattr(bundle, "CHUNK", 250)
-    assert len(list(seen.chunks())) > 5
-    for a, b in zip(whole, bundle.normal_equations(*arguments), strict=True):
-        assert torch.allclose(a, b, rtol=1e-12, atol=1e-9)
-
-
 def test_sightings_are_those_of_a_loop(tmp_path):
     one = case(tmp_path, False)
     maps = [depth if i != 2 else None for i, depth in enumerate(one.scene.maps)]
@@ -404,16 +267,6 @@ def test_put_back_never_mirrors():
     assert torch.linalg.det(poses[:, :3, :3].sum(0)) < 0
     out = put_back(poses, stated, [[0, 1, 2]])
     assert torch.allclose(torch.linalg.det(out[:, :3, :3]), torch.ones(3, dtype=torch.float64))
-
-
-def test_a_step_that_is_no_number_is_not_taken(tmp_path, monkeypatch):
-    one = case(tmp_path, False)
-    stated, lens = one.matches.cameras, torch.zeros(5, dtype=torch.float64)
-    seen, size = sightings(one.matches, one.scene.depth, stated), 6 * COUNT + 2
-    for normal, right in ((-torch.eye(size), torch.ones(size)), (torch.eye(size), torch.full((size,), torch.nan))):
-        monkeypatch.setattr(bundle, "normal_equations", lambda *_, n=normal, r=right: (n.double(), r.double()))
-        poses, found = bundle.adjusted(stated, seen, stated.world_from_camera, lens, bundle.LENS)
-        assert torch.equal(poses, stated.world_from_camera) and torch.equal(found, lens)
 
 
 def test_put_back_leaves_the_mean_rotation_and_centre_of_noisy_poses():
